@@ -1,0 +1,69 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// File reads the workload token from a file that the platform keeps fresh,
+// such as a projected Kubernetes service account token. The file is read anew
+// each time: kubelet replaces it at 80 % of its life.
+type File struct {
+	Path string // required
+}
+
+// Assertion implements Source.
+func (f File) Assertion(ctx context.Context) (Assertion, error) {
+	if err := ctx.Err(); err != nil {
+		return Assertion{}, &Error{Problem: Unavailable, Message: "reading the workload token was given up", Err: err}
+	}
+	raw, err := f.read()
+	if err != nil {
+		return Assertion{}, err
+	}
+	return Parse(raw)
+}
+
+func (f File) read() (string, error) {
+	// A named pipe would block the open, and with it every later exchange.
+	if info, err := os.Stat(f.Path); err != nil {
+		return "", f.unavailable(err)
+	} else if !info.Mode().IsRegular() {
+		return "", &Error{Problem: Malformed, Message: "the workload token " + f.Path + " is not a regular file", Hint: "name the token file itself"}
+	}
+	file, err := os.Open(f.Path)
+	if err != nil {
+		return "", f.unavailable(err)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxTokenBytes+1))
+	if err := errors.Join(err, file.Close()); err != nil {
+		return "", f.unavailable(err)
+	}
+	if len(data) > maxTokenBytes {
+		return "", &Error{Problem: Malformed, Message: "the file " + f.Path + " is larger than any workload token", Hint: "name the token file itself"}
+	}
+	return string(data), nil
+}
+
+func (f File) unavailable(err error) error {
+	hint := "check sources.*.file.path and the volume it is on"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "mount the projected service account token there, or correct sources.*.file.path (the Azure Workload Identity webhook sets AZURE_FEDERATED_TOKEN_FILE to the right one)"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "let the broker's user read it (Kubernetes: fsGroup, or runAsUser of the broker)"
+	}
+	return &Error{Problem: Unavailable, Message: "the workload token " + f.Path + " cannot be read: " + reason(err), Hint: hint, Err: err}
+}
+
+// reason is the system's word without the path, which the message has already.
+func reason(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
+}
