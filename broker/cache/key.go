@@ -1,0 +1,18 @@
+package cache
+
+// Key says what a token was issued for and to whom. Two requests share an entry,
+// or a fetch, only if every field is equal; Agent is among them, so that agents
+// never share a token even when all else coincides.
+//
+// A Key is kept as long as its entry and handed to the match function of
+// [Cache.Purge]: it must never hold a raw token. Scopes are expected in canonical
+// form (sorted, joined by single spaces): the cache compares text.
+type Key struct {
+	Agent    string
+	Identity string
+	Tenant   string
+	Client   string
+	Scopes   string
+	Claims   [32]byte // SHA-256 of the claims challenge; zero: none
+	User     [32]byte // SHA-256 of the user's token; zero: no user
+}

@@ -1,0 +1,45 @@
+package cache
+
+// Purge removes every entry whose key matches, and returns how many it removed.
+// Fetches in flight for matching keys run on to their end, but what they bring is
+// not stored, and those who wait for them get ErrPurged at once; a Get that comes
+// later starts a new fetch. Entries and fetches that appear while Purge is running
+// may or may not be included.
+//
+// match is called without a lock held, on the caller's goroutine, for each key once
+// or, if it is both stored and in flight, twice. It may use the cache.
+func (c *Cache[V]) Purge(match func(Key) bool) int {
+	doomed := c.keys()
+	n := 0
+	for _, key := range doomed {
+		if match(key) {
+			doomed[n] = key
+			n++
+		}
+	}
+	doomed = doomed[:n]
+
+	removed := 0
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range doomed {
+		// A fetch may have landed since its key was listed. It is caught as an entry.
+		if c.entries.Remove(key) {
+			removed++
+		}
+		c.disown(key, ErrPurged)
+	}
+	c.counters.purged += uint64(removed)
+	return removed
+}
+
+// keys lists what is stored, then what is in flight.
+func (c *Cache[V]) keys() []Key {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys := c.entries.Keys()
+	for key := range c.flights {
+		keys = append(keys, key)
+	}
+	return keys
+}
