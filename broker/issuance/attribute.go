@@ -1,0 +1,122 @@
+package issuance
+
+import (
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Attribute keys of the span token.issue. README.md reproduces them, and a
+// test compares the two.
+const (
+	keyID            = attribute.Key("credfree.issuance.id")
+	keyDoor          = attribute.Key("credfree.door")
+	keyGrant         = attribute.Key("credfree.grant")
+	keyAgent         = attribute.Key("credfree.agent")
+	keyOwner         = attribute.Key("credfree.agent.owner")
+	keyPeerNet       = attribute.Key("credfree.peer.network")
+	keyPeerSocket    = attribute.Key("credfree.peer.socket")
+	keyPeerUID       = attribute.Key("credfree.peer.uid")
+	keyIdentity      = attribute.Key("credfree.identity")
+	keyTenant        = attribute.Key("credfree.entra.tenant_id")
+	keyClientID      = attribute.Key("credfree.entra.client_id")
+	keyScopes        = attribute.Key("credfree.scopes")
+	keyRevision      = attribute.Key("credfree.policy.revision")
+	keyDecision      = attribute.Key("credfree.decision")
+	keyReason        = attribute.Key("credfree.reason")
+	keyRule          = attribute.Key("credfree.rule")
+	keyCache         = attribute.Key("credfree.cache")
+	keyTokenKind     = attribute.Key("credfree.token.kind")
+	keyExpiresIn     = attribute.Key("credfree.token.expires_in")
+	keyUniqueID      = attribute.Key("credfree.token.uti")
+	keyCorrelationID = attribute.Key("credfree.entra.correlation_id")
+	keyRequestID     = attribute.Key("azure.service.request.id")
+	keyEntraError    = attribute.Key("credfree.entra.error")
+	keyEntraCode     = attribute.Key("credfree.entra.error_code")
+	keyErrorType     = attribute.Key("error.type")
+)
+
+// Attribute is one row of the table in README.md.
+type Attribute struct{ Key, Meaning string }
+
+// Attributes lists every attribute of the span token.issue, in the order of
+// its record.
+func Attributes() []Attribute {
+	return []Attribute{
+		{string(keyID), "id of the issuance, also in the answer's `credfree-issuance-id` header and in the audit line"},
+		{string(keyDoor), "the protocol the agent spoke: `oauth`"},
+		{string(keyGrant), "OAuth 2.0 grant type"},
+		{string(keyAgent), "the agent, by its name in the policy; absent when the caller is nobody"},
+		{string(keyOwner), "the agent's owner in the policy"},
+		{string(keyPeerNet), "`unix` or `tcp`"},
+		{string(keyPeerSocket), "file name of the unix socket"},
+		{string(keyPeerUID), "uid of the calling process, when the kernel vouched for it"},
+		{string(keyIdentity), "the identity, by its name in the policy"},
+		{string(keyTenant), "Entra tenant"},
+		{string(keyClientID), "Entra client id of the identity"},
+		{string(keyScopes), "scopes, canonical and sorted"},
+		{string(keyRevision), "revision of the policy that decided"},
+		{string(keyDecision), "`allow`, `deny` or `error`"},
+		{string(keyReason), "why not, from a closed set"},
+		{string(keyRule), "path in the policy file of the rule that decided"},
+		{string(keyCache), "`hit`, `joined` or `miss`"},
+		{string(keyTokenKind), "`app` or `user`"},
+		{string(keyExpiresIn), "seconds the token was still good for"},
+		{string(keyUniqueID), "Entra's id of the token (`uti`), as in its sign-in log"},
+		{string(keyCorrelationID), "correlation id of the exchange, as in Entra's sign-in log"},
+		{string(keyRequestID), "Entra's request id"},
+		{string(keyEntraError), "OAuth error code of Entra's refusal"},
+		{string(keyEntraCode), "first AADSTS number of Entra's refusal"},
+		{string(keyErrorType), "the reason again, on failures only"},
+	}
+}
+
+// start are the attributes a sampler may look at.
+func (r *Record) start() trace.SpanStartEventOption {
+	return trace.WithAttributes(keyDecision.String(string(r.Decision)), keyCache.String(string(r.Cache)))
+}
+
+// attributes are all attributes of a finished record.
+func (r *Record) attributes() []attribute.KeyValue {
+	attrs := make([]attribute.KeyValue, 0, 25)
+	text := func(key attribute.Key, value string) {
+		if value != "" {
+			attrs = append(attrs, key.String(value))
+		}
+	}
+	text(keyID, r.ID)
+	text(keyDoor, r.Door)
+	text(keyGrant, r.Grant)
+	text(keyAgent, r.Agent)
+	text(keyOwner, r.Owner)
+	text(keyPeerNet, r.PeerNet)
+	text(keyPeerSocket, r.PeerSocket)
+	if r.PeerKnown {
+		attrs = append(attrs, keyPeerUID.Int64(int64(r.PeerUID)))
+	}
+	text(keyIdentity, r.Identity)
+	text(keyTenant, r.Tenant)
+	text(keyClientID, r.ClientID)
+	if len(r.Scopes) > 0 {
+		attrs = append(attrs, keyScopes.StringSlice(r.Scopes))
+	}
+	text(keyRevision, r.Revision)
+	text(keyDecision, string(r.Decision))
+	text(keyReason, r.Reason)
+	text(keyRule, r.Rule)
+	text(keyCache, string(r.Cache))
+	text(keyTokenKind, r.TokenKind)
+	if !r.ExpiresAt.IsZero() {
+		attrs = append(attrs, keyExpiresIn.Int64(int64(r.ExpiresAt.Sub(r.Start).Seconds())))
+	}
+	text(keyUniqueID, r.UniqueID)
+	text(keyCorrelationID, r.CorrelationID)
+	text(keyRequestID, r.RequestID)
+	text(keyEntraError, r.EntraError)
+	if len(r.EntraCodes) > 0 {
+		attrs = append(attrs, keyEntraCode.Int(r.EntraCodes[0]))
+	}
+	if r.Decision == Fail {
+		text(keyErrorType, r.Reason)
+	}
+	return attrs
+}

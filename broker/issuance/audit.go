@@ -1,0 +1,135 @@
+package issuance
+
+import (
+	"encoding/json"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// audit writes lines to the sink, one Write each. The line is encoded by hand:
+// it is on the path of every request, and its fields are known.
+type audit struct {
+	sink io.Writer
+
+	mu      sync.Mutex // guards what follows, and keeps lines whole
+	line    []byte
+	torn    bool // the last write stopped inside a line
+	failure error
+}
+
+func (a *audit) write(rec *Record, end time.Time, span trace.SpanContext) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.line = a.line[:0]
+	if a.torn {
+		a.line = append(a.line, '\n')
+	}
+	a.line = rec.appendLine(a.line, end, span)
+	n, err := a.sink.Write(a.line)
+	a.torn = err != nil && n > 0 && n < len(a.line) || a.torn && n == 0
+	a.failure = err
+	return err
+}
+
+func (a *audit) lastError() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.failure
+}
+
+var events = map[Decision]string{Allow: "token.issued", Deny: "token.denied", Fail: "token.failed"}
+
+// appendLine appends the record as one JSON object and a newline.
+func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []byte {
+	b = append(b, `{"time":"`...)
+	b = r.Start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = append(b, `","type":"audit"`...)
+	b = appendField(b, "event", events[r.Decision])
+	b = appendField(b, "issuance_id", r.ID)
+	if span.IsValid() {
+		traceID, spanID := span.TraceID(), span.SpanID()
+		b = appendField(b, "trace_id", traceID.String())
+		b = appendField(b, "span_id", spanID.String())
+	}
+	b = appendField(b, "agent", r.Agent)
+	b = appendField(b, "owner", r.Owner)
+	b = appendField(b, "peer_network", r.PeerNet)
+	b = appendField(b, "peer_socket", r.PeerSocket)
+	if r.PeerKnown {
+		b = append(b, `,"peer_uid":`...)
+		b = strconv.AppendUint(b, uint64(r.PeerUID), 10)
+	}
+	b = appendField(b, "door", r.Door)
+	b = appendField(b, "grant", r.Grant)
+	b = appendField(b, "identity", r.Identity)
+	b = appendField(b, "tenant_id", r.Tenant)
+	b = appendField(b, "client_id", r.ClientID)
+	if len(r.Scopes) > 0 {
+		b = append(b, `,"scopes":[`...)
+		for i, scope := range r.Scopes {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, scope)
+		}
+		b = append(b, ']')
+	}
+	b = appendField(b, "decision", string(r.Decision))
+	b = appendField(b, "reason", r.Reason)
+	b = appendField(b, "rule", r.Rule)
+	b = appendField(b, "policy_revision", r.Revision)
+	b = appendField(b, "cache", string(r.Cache))
+	b = appendField(b, "token_kind", r.TokenKind)
+	if !r.ExpiresAt.IsZero() {
+		b = append(b, `,"expires_at":"`...)
+		b = r.ExpiresAt.UTC().AppendFormat(b, time.RFC3339)
+		b = append(b, '"')
+	}
+	b = appendField(b, "uti", r.UniqueID)
+	b = appendField(b, "entra_correlation_id", r.CorrelationID)
+	b = appendField(b, "entra_request_id", r.RequestID)
+	b = appendField(b, "entra_error", r.EntraError)
+	if len(r.EntraCodes) > 0 {
+		b = append(b, `,"entra_error_codes":[`...)
+		for i, code := range r.EntraCodes {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, int64(code), 10)
+		}
+		b = append(b, ']')
+	}
+	b = append(b, `,"duration_us":`...)
+	b = strconv.AppendInt(b, end.Sub(r.Start).Microseconds(), 10)
+	return append(b, '}', '\n')
+}
+
+func appendField(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return appendString(b, value)
+}
+
+// appendString appends s as JSON. Nearly all values are plain ASCII.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, err := json.Marshal(s)
+			if err != nil { // a string always encodes
+				return append(b, `"(unprintable)"`...)
+			}
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

@@ -1,0 +1,110 @@
+package issuance
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Decision is the outcome of an issuance.
+type Decision string
+
+// The outcomes.
+const (
+	Allow Decision = "allow" // a token was handed out
+	Deny  Decision = "deny"  // the broker said no
+	Fail  Decision = "error" // yes, but there was no token to hand out
+)
+
+// Cache says how the token was come by.
+type Cache string
+
+// The ways to a token. The empty value means that the request never got there.
+const (
+	Hit    Cache = "hit"    // it was there
+	Joined Cache = "joined" // somebody else was already fetching it
+	Miss   Cache = "miss"   // it was fetched for this request
+)
+
+// Record is one issuance. Empty fields are not recorded. A Record belongs to
+// one goroutine and is used once.
+type Record struct {
+	ID    string    // NewID
+	Start time.Time // when the request came in
+	Door  string    // which protocol the agent spoke: oauth
+	Grant string    // OAuth grant of the request; "" when it was none we know
+
+	Agent      string // name in the policy; "" when the peer is nobody
+	Owner      string // the agent's owner in the policy
+	PeerNet    string // unix or tcp
+	PeerSocket string // file name of the unix socket
+	PeerUID    uint32 // uid of the peer, if PeerKnown
+	PeerKnown  bool   // the kernel vouched for PeerUID
+
+	Identity string   // name in the policy
+	Tenant   string   // Entra tenant
+	ClientID string   // Entra client id of the identity
+	Scopes   []string // canonical, see Scopes
+	Revision string   // of the policy that decided
+
+	Decision Decision
+	Reason   string // closed set; "" when allowed
+	Rule     string // path in the policy file of the rule that decided
+	Cache    Cache
+
+	TokenKind     string // app or user
+	ExpiresAt     time.Time
+	UniqueID      string // uti of the token
+	CorrelationID string // client-request-id of the exchange
+	RequestID     string // Entra's x-ms-request-id
+	EntraError    string // OAuth error code of Entra's answer
+	EntraCodes    []int  // AADSTS numbers of it
+
+	span trace.Span
+}
+
+// NewID returns a fresh issuance id: 16 random bytes in hexadecimal.
+func NewID() string {
+	var b [16]byte
+	// crypto/rand.Read never fails: it ends the program instead.
+	_, _ = rand.Read(b[:])
+	var text [32]byte
+	hex.Encode(text[:], b[:])
+	return string(text[:])
+}
+
+const (
+	maxScopes     = 16
+	maxScopeBytes = 256
+)
+
+// Scopes makes requested scopes fit to be recorded. On a denial they are the
+// caller's own words: what is too long, not printable, or looks like a JWT
+// that ended up in the wrong parameter, is replaced by a fixed word.
+func Scopes(requested []string) []string {
+	if len(requested) > maxScopes {
+		requested = requested[:maxScopes]
+	}
+	var out []string
+	for i, s := range requested {
+		if len(s) <= maxScopeBytes && !strings.Contains(s, "eyJ") && !strings.ContainsFunc(s, unprintable) {
+			if out != nil {
+				out = append(out, s)
+			}
+			continue
+		}
+		if out == nil {
+			out = append(make([]string, 0, len(requested)), requested[:i]...)
+		}
+		out = append(out, "(withheld)")
+	}
+	if out == nil {
+		return requested
+	}
+	return out
+}
+
+func unprintable(r rune) bool { return r <= ' ' || r > '~' }

@@ -1,0 +1,119 @@
+package issuance
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+)
+
+// Config is what NewRecorder needs.
+type Config struct {
+	// Audit receives one line per issuance, each in one Write. Required.
+	Audit io.Writer
+	// Tracer makes the spans. Nil makes none.
+	Tracer trace.Tracer
+	// Meter makes the metrics. Nil makes none.
+	Meter metric.Meter
+}
+
+// Recorder turns records into audit lines, spans and metrics. It is safe for
+// concurrent use.
+type Recorder struct {
+	tracer  trace.Tracer
+	audit   *audit
+	metrics *metrics
+}
+
+// NewRecorder returns a Recorder, or an error when cfg has no audit sink or
+// the meter refuses an instrument.
+func NewRecorder(cfg Config) (*Recorder, error) {
+	if cfg.Audit == nil {
+		return nil, errors.New("issuances need an audit sink")
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = tracenoop.NewTracerProvider().Tracer("")
+	}
+	if cfg.Meter == nil {
+		cfg.Meter = metricnoop.NewMeterProvider().Meter("")
+	}
+	m, err := newMetrics(cfg.Meter)
+	if err != nil {
+		return nil, err
+	}
+	return &Recorder{tracer: cfg.Tracer, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
+}
+
+// Open starts the record's span, for work done under it, and returns the
+// context that carries it. Only issuances with such work need Open: the span
+// of all others is made when they are closed, with the record's start time.
+func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
+	ctx, rec.span = r.tracer.Start(ctx, "token.issue",
+		trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(rec.Start), rec.start())
+	return ctx
+}
+
+// Link ties the record's open span to work that another issuance started.
+func (r *Recorder) Link(rec *Record, other context.Context) {
+	if other == nil || rec.span == nil {
+		return
+	}
+	if sc := trace.SpanContextFromContext(other); sc.IsValid() {
+		rec.span.AddLink(trace.Link{SpanContext: sc})
+	}
+}
+
+// Refresh starts the span of a refresh that no caller waits for: a trace of
+// its own, linked to the issuance in ctx. The function it returns ends the
+// span, with the reason of a failure or "".
+func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, func(reason string)) {
+	cause := trace.LinkFromContext(ctx)
+	ctx, span := r.tracer.Start(ctx, "token.refresh", trace.WithNewRoot(), trace.WithLinks(cause),
+		trace.WithAttributes(keyAgent.String(agent), keyCache.String("refresh")))
+	return ctx, func(reason string) {
+		if reason != "" {
+			span.SetAttributes(keyErrorType.String(reason))
+			span.SetStatus(codes.Error, reason)
+		}
+		span.End()
+		r.metrics.refreshed(ctx, reason)
+	}
+}
+
+// Close writes the audit line, ends the span and counts. When the line cannot
+// be written the record turns into a failure, and the caller must not hand
+// the token out: that is what a non-nil error means.
+func (r *Recorder) Close(ctx context.Context, rec *Record) error {
+	if rec.span == nil {
+		ctx = r.Open(ctx, rec)
+	}
+	end := time.Now()
+	err := r.audit.write(rec, end, rec.span.SpanContext())
+	if err != nil {
+		rec.Decision, rec.Reason = Fail, ReasonAudit
+		r.metrics.auditFailures.Add(ctx, 1)
+	}
+	if rec.span.IsRecording() {
+		rec.span.SetAttributes(rec.attributes()...)
+		if rec.Decision == Fail {
+			rec.span.SetStatus(codes.Error, rec.Reason)
+		}
+	}
+	rec.span.End(trace.WithTimestamp(end))
+	r.metrics.count(ctx, rec, end.Sub(rec.Start))
+	return err
+}
+
+// ReasonAudit is the reason of an issuance whose audit line could not be
+// written.
+const ReasonAudit = "audit_unavailable"
+
+// AuditError returns why the last audit line could not be written, or nil
+// when it could. For readiness.
+func (r *Recorder) AuditError() error { return r.audit.lastError() }
