@@ -1,0 +1,101 @@
+package exchange
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/credfree/credfree/exchange/workload"
+)
+
+// hintFacts are the public facts of a failed request that a hint may name.
+type hintFacts struct {
+	assertion workload.Assertion
+	app       Application
+	request   Request
+	audience  string
+}
+
+// hints says what to change, by AADSTS number. Words in braces are replaced by
+// facts of the request. The numbers are Microsoft's:
+// https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+var hints = map[int]string{
+	50001:   "the resource {scope} is disabled or unknown in tenant {tenant}: check its name, and that its service principal exists there",
+	50013:   "the user token could not be used as an on-behalf-of assertion: it must be issued for this application by tenant {tenant}",
+	50027:   "Entra could not read the workload token: check its issuer, audience and times",
+	50034:   "the user does not exist in tenant {tenant}",
+	50048:   "the subject of the workload token does not match its issuer: check the federated identity credential",
+	50049:   "the authority does not know this instance: check cloud and authority",
+	50057:   "the user is disabled",
+	50076:   "the user has to pass multi-factor authentication: hand the claims to the front end and sign the user in again",
+	50079:   "the user has to enrol for multi-factor authentication: hand the claims to the front end and sign the user in again",
+	50105:   "assign the user to the enterprise application {client}, or turn off its assignment requirement",
+	50158:   "an external security challenge is not satisfied: sign the user in again",
+	50173:   "the grant was revoked: sign the user in again",
+	50194:   "the application {client} is single-tenant: name its own tenant",
+	50196:   "Entra sees a loop of identical requests: something is asking without a cache",
+	53003:   "a Conditional Access policy blocks this: for an application or agent there is no remedy but the policy itself",
+	65001:   "grant consent: an administrator of tenant {tenant} has to consent to {scope} for application {client}",
+	70003:   "the grant type is not supported: check cloud and authority",
+	70011:   "the scope {scope} is not valid for this grant: use <resource>/.default",
+	70021:   "no federated identity credential of application {client} matches: it needs issuer {issuer}, subject {subject}, audience {audience}; one just made takes minutes to be seen",
+	70025:   "application {client} has no federated identity credential: add one with issuer {issuer}, subject {subject}, audience {audience}",
+	82001:   "an agent blueprint gets no tokens for resources: ask as an agent identity",
+	90002:   "tenant {tenant} does not exist in this cloud: check tenant and cloud",
+	90094:   "an administrator has to consent to {scope} for application {client}",
+	500011:  "the resource of {scope} has no service principal in tenant {tenant}: check its name, or add the enterprise application",
+	500131:  "the user token was issued for another application: it must be issued for application {client}",
+	500133:  "the user token has expired: get a new one from the front end",
+	501051:  "assign the application {client} to a role of the resource of {scope}, or turn off the resource's assignment requirement",
+	700016:  "application {client} does not exist in tenant {tenant}: check clientID and tenant, and that its service principal exists there",
+	700022:  "all scopes of one request must belong to one resource",
+	700024:  "Entra finds the workload token outside its validity: check the clock, and that the platform replaces the token",
+	700025:  "application {client} is a public client: turn off \"allow public client flows\"",
+	700027:  "the signature of the workload token did not verify: check that the issuer {issuer} publishes the key it signs with",
+	700211:  "add a federated identity credential with issuer {issuer} exactly (a trailing slash counts), subject {subject}, audience {audience} to application {client}",
+	700212:  "the federated identity credential of application {client} must have audience {audience}, and the workload token must be requested for it",
+	700213:  "the federated identity credential of application {client} must have subject {subject} exactly (issuer {issuer}, audience {audience})",
+	700222:  "a token issued by Entra cannot be used here: use the platform's own token, or a managed identity",
+	700223:  "workload identity federation is disabled in tenant {tenant}",
+	700229:  "only an app-only Entra token can stand in for a workload token",
+	700238:  "a policy of tenant {tenant} blocks workload identity federation from this issuer",
+	900023:  "tenant {tenant} is neither a GUID nor a verified domain",
+	900144:  "the request lacked a parameter: check cloud and authority",
+	1002012: "application tokens need the scope <resource>/.default, not {scope}",
+	7000112: "application {client} is disabled in tenant {tenant}",
+	7000114: "the user token is an application token: on-behalf-of needs a user's",
+	7000218: "the request carried no client assertion: check what stands between the broker and the authority",
+	7002137: "the subject of the Entra-issued assertion does not match: check the federated identity credential of {client}",
+	7002138: "the subject matches but for its case: the federated identity credential of application {client} must have subject {subject}",
+}
+
+// hint returns the text for the first number that has one.
+func hint(codes []int, facts hintFacts) string {
+	for _, code := range codes {
+		if text, ok := hints[code]; ok {
+			return strings.NewReplacer(
+				"{issuer}", claim(facts.assertion.Issuer), "{subject}", claim(facts.assertion.Subject), "{audience}", facts.audience,
+				"{client}", facts.app.ClientID, "{tenant}", facts.app.Tenant, "{scope}", strings.Join(facts.request.Scopes, " "),
+			).Replace(text)
+		}
+	}
+	return ""
+}
+
+// claim shows a claim of the workload token, which is public but unverified.
+func claim(s string) string {
+	const most = 600 // Entra's own limit for issuer and subject
+	if len(s) > most || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return "(unprintable)"
+	}
+	return s
+}
+
+// throttled and transient are the numbers that mean "later" whatever the
+// status they come with.
+func throttled(codes []int) bool {
+	return slices.ContainsFunc(codes, func(c int) bool { return c == 90055 || c == 50196 })
+}
+
+func transient(codes []int) bool {
+	return slices.ContainsFunc(codes, func(c int) bool { return c == 90024 || c == 50033 || c == 90006 || c == 90012 })
+}
