@@ -1,0 +1,105 @@
+package localapi
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// maxFormBytes bounds a request. A claims challenge is the largest thing in it.
+const maxFormBytes = 64 << 10
+
+// form is the parameters of a request. There are few, so they are a list.
+type form []parameter
+
+type parameter struct{ name, value string }
+
+func (f form) get(name string) string {
+	for _, p := range f {
+		if p.name == name {
+			return p.value
+		}
+	}
+	return ""
+}
+
+// readForm reads the parameters from the body alone: what is in a URL ends in
+// logs. A parameter given twice is refused, as RFC 6749 §3.2 demands.
+func readForm(r *http.Request) (form, *badRequest) {
+	if r.URL.RawQuery != "" {
+		return nil, bad("parameters stand in the URL", "send them in the body: what is in a URL ends up in logs")
+	}
+	if contentType := r.Header.Get("Content-Type"); contentType != "application/x-www-form-urlencoded" {
+		if mediaType, _, err := mime.ParseMediaType(contentType); err != nil || mediaType != "application/x-www-form-urlencoded" {
+			return nil, &badRequest{status: http.StatusUnsupportedMediaType, reason: reasonBadRequest, message: "the body is not a form", hint: "send Content-Type: application/x-www-form-urlencoded"}
+		}
+	}
+	body, problem := readBody(r)
+	if problem != nil {
+		return nil, problem
+	}
+	f := make(form, 0, 8)
+	for body != "" {
+		var pair string
+		pair, body, _ = strings.Cut(body, "&")
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, err1 := decode(name)
+		value, err2 := decode(value)
+		if err1 != nil || err2 != nil {
+			return nil, bad("the form has a broken percent-encoding", "encode parameters as application/x-www-form-urlencoded")
+		}
+		for _, p := range f {
+			if p.name == name {
+				return nil, bad("a parameter is given twice", "give each parameter once")
+			}
+		}
+		if len(f) == 64 {
+			return nil, bad("the form has too many parameters", "send only those of the token request")
+		}
+		f = append(f, parameter{name, value})
+	}
+	return f, nil
+}
+
+func decode(s string) (string, error) {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s, nil
+	}
+	return url.QueryUnescape(s)
+}
+
+func readBody(r *http.Request) (string, *badRequest) {
+	tooLarge := &badRequest{status: http.StatusRequestEntityTooLarge, reason: reasonBadRequest, message: "the request is larger than 64 KiB", hint: "send only the parameters of the token request"}
+	if r.ContentLength > maxFormBytes {
+		return "", tooLarge
+	}
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	b := (*buffer)[:0]
+	for {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := r.Body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		*buffer = b
+		if len(b) > maxFormBytes {
+			return "", tooLarge
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", bad("the request was cut off", "send the whole body")
+		}
+	}
+	body := string(b)
+	clear(b) // it may hold a key
+	return body, nil
+}
