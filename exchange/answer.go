@@ -88,6 +88,7 @@ func refusal(resp *http.Response, body []byte, now time.Time) *Error {
 	switch {
 	case resp.StatusCode == http.StatusTooManyRequests || throttled(e.Codes):
 		e.Reason, e.Message = EntraThrottled, "Entra is throttling this client"
+		e.Hint = "wait before asking again; if it lasts, something asks Entra for this client without a cache"
 	case resp.StatusCode >= 500 || transient(e.Codes):
 		e.Reason, e.Message = EntraUnavailable, "Entra answered with status "+strconv.Itoa(resp.StatusCode)
 		e.Hint = "it is an outage at or before the authority; the broker tries again with the next request"

@@ -77,6 +77,7 @@ func decode(s string) (string, error) {
 func readBody(r *http.Request) (string, *badRequest) {
 	tooLarge := &badRequest{status: http.StatusRequestEntityTooLarge, reason: reasonBadRequest, message: "the request is larger than 64 KiB", hint: "send only the parameters of the token request"}
 	if r.ContentLength > maxFormBytes {
+		drain(r)
 		return "", tooLarge
 	}
 	buffer := buffers.Get().(*[]byte)
@@ -90,6 +91,7 @@ func readBody(r *http.Request) (string, *badRequest) {
 		b = b[:len(b)+n]
 		*buffer = b
 		if len(b) > maxFormBytes {
+			drain(r)
 			return "", tooLarge
 		}
 		if errors.Is(err, io.EOF) {
@@ -102,4 +104,12 @@ func readBody(r *http.Request) (string, *badRequest) {
 	body := string(b)
 	clear(b) // it may hold a key
 	return body, nil
+}
+
+// drain reads on for a while: a client that is still writing when the
+// connection closes sees a reset instead of the answer.
+func drain(r *http.Request) {
+	const most = 4 << 20
+	// Whatever ends it, the answer is the same.
+	_, _ = io.CopyN(io.Discard, r.Body, most)
 }

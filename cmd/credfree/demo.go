@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/credfree/credfree/broker/client"
+	"github.com/credfree/credfree/broker/policy"
+)
+
+func demoCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "demo",
+		Usage: "show an emulator, a broker and three agents at work, without an account",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "keep", Usage: "go on running, with requests to try"}},
+		Action: func(c *cli.Context) (err error) {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			dir, err := os.MkdirTemp("", "credfree-demo-")
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+			return demo(c.Context, std, dir, c.Bool("keep"))
+		},
+	}
+}
+
+const (
+	graphScope = "https://graph.microsoft.com/.default"
+	vaultScope = "https://vault.azure.net/.default"
+)
+
+// demo runs everything in one process and over the real doors.
+func demo(ctx context.Context, std stdio, dir string, keep bool) (err error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	lab, err := startLab(labConfig{dir: dir, workloadLifetime: time.Hour})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lab.host.Close()) }()
+	p, err := policy.Parse(filepath.Join(dir, "credfree.yaml"), []byte(lab.header()+demoAgents()))
+	if err != nil {
+		return err
+	}
+	spans, audit := &spanTree{}, &auditTap{}
+	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	telemetry, err := newTelemetry(ctx, log, sdktrace.NewSimpleSpanProcessor(spans))
+	if err != nil {
+		return err
+	}
+	s, err := newService(serviceConfig{
+		policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir,
+		audit: audit, telemetry: telemetry, log: log,
+	})
+	if err != nil {
+		return err
+	}
+	var serving sync.WaitGroup
+	var served error
+	serving.Go(func() { served = s.serve(ctx) })
+	defer func() { stop(); serving.Wait(); err = errors.Join(err, served) }()
+
+	if err := askAll(ctx, s, dir); err != nil {
+		return err
+	}
+	if err := showDemo(std.out, audit.lines(), spans); err != nil {
+		return err
+	}
+	if !keep {
+		return nil
+	}
+	if err := showKeep(std.out, s, dir); err != nil {
+		return err
+	}
+	return lab.keepFresh(ctx)
+}
+
+// demoAgents are two agents that differ in what they may have. Nobody is let
+// in over TCP.
+func demoAgents() string {
+	agent := func(name, scope string) string {
+		return fmt.Sprintf("  %s:\n    owner: %s@demo.example\n    identity: demo\n    callers:\n      - {socket: %s.sock, uids: [%d]}\n    allow: {scopes: [%q]}\n",
+			name, name, name, os.Getuid(), scope)
+	}
+	return "agents:\n" + agent("reporter", graphScope) + agent("archivist", vaultScope)
+}
+
+// askAll lets the three agents ask: one is allowed twice, one wants what it
+// was not given, one is nobody.
+func askAll(ctx context.Context, s *service, dir string) error {
+	reporter := client.Config{Socket: filepath.Join(dir, "reporter.sock")}
+	archivist := client.Config{Socket: filepath.Join(dir, "archivist.sock")}
+	stranger := client.Config{URL: "http://" + s.agentsAddr()}
+	for _, ask := range []struct {
+		who     client.Config
+		refused bool
+	}{{reporter, false}, {reporter, false}, {archivist, true}, {stranger, true}} {
+		asker, err := client.New(ask.who)
+		if err != nil {
+			return err
+		}
+		_, err = asker.Token(ctx, client.TokenRequest{Scope: graphScope})
+		var refusal *client.Error
+		if ask.refused != errors.As(err, &refusal) || err != nil && refusal == nil {
+			return fmt.Errorf("the demo went otherwise than it should: %w", err)
+		}
+	}
+	return nil
+}
+
+// auditLine is what the demo shows of an audit line.
+type auditLine struct {
+	Agent    string   `json:"agent"`
+	Network  string   `json:"peer_network"`
+	Scopes   []string `json:"scopes"`
+	Decision string   `json:"decision"`
+	Reason   string   `json:"reason"`
+	Rule     string   `json:"rule"`
+	Cache    string   `json:"cache"`
+	TraceID  string   `json:"trace_id"`
+	Took     int64    `json:"duration_us"`
+}
+
+func showDemo(w io.Writer, lines [][]byte, spans *spanTree) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var problems []error
+	row := func(cells ...string) {
+		_, err := fmt.Fprintln(table, strings.Join(cells, "\t"))
+		problems = append(problems, err)
+	}
+	_, err := fmt.Fprint(w, "An Entra emulator, a broker and three agents in one process; no account, no credential.\nWhat the audit log says of their requests:\n\n")
+	problems = append(problems, err)
+	row("AGENT", "ASKED FOR", "DECISION", "REASON", "RULE", "CACHE", "TOOK")
+	trace := ""
+	for _, line := range lines {
+		var a auditLine
+		if err := json.Unmarshal(line, &a); err != nil {
+			return fmt.Errorf("an audit line is not JSON: %w", err)
+		}
+		if trace == "" {
+			trace = a.TraceID
+		}
+		row(dash(a.Agent), strings.Join(a.Scopes, " "), a.Decision, dash(a.Reason), dash(a.Rule), dash(a.Cache), fmt.Sprintf("%.1f ms", float64(a.Took)/1000))
+	}
+	problems = append(problems, table.Flush())
+	_, err = fmt.Fprintf(w, "\nThe trace of the first:\n\n%s\n", spans.render(trace))
+	return errors.Join(append(problems, err)...)
+}
+
+func showKeep(w io.Writer, s *service, dir string) error {
+	const form = "-d grant_type=client_credentials -d scope="
+	_, err := fmt.Fprintf(w, `Still running; Ctrl-C ends it. Try, from another terminal:
+
+  curl --unix-socket %[1]s/reporter.sock %[2]s%[3]s http://localhost/oauth2/token
+  curl --unix-socket %[1]s/archivist.sock %[2]s%[3]s http://localhost/oauth2/token
+  curl %[2]s%[3]s http://%[4]s/oauth2/token
+  curl http://%[5]s/readyz
+  curl http://%[5]s/metrics
+`, dir, form, graphScope, s.agentsAddr(), s.adminAddr())
+	return err
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// auditTap is an audit sink in memory. The demo is its only reader, so it is
+// bounded by the requests somebody types while --keep runs.
+type auditTap struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+const auditTapBytes = 1 << 20
+
+func (t *auditTap) Write(line []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.text.Len() > auditTapBytes {
+		t.text.Reset()
+	}
+	return t.text.Write(line)
+}
+
+func (t *auditTap) lines() [][]byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return bytes.Split(bytes.TrimSpace(bytes.Clone(t.text.Bytes())), []byte("\n"))
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/exchange/entratest"
+)
+
+func emulatorCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "emulator",
+		Usage: "run an Entra emulator on loopback, with everything a broker needs to try it; never for production",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to write ca.pem, workload-token, user-token and credfree.yaml into", Required: true},
+			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` of the token service (default: a free port, kept in the folder)"},
+			&cli.StringFlag{Name: "issuer-listen", Usage: "loopback `ADDRESS` of the workload token issuer (default: a free port, kept in the folder)"},
+			&cli.DurationFlag{Name: "token-lifetime", Usage: "how long access tokens live (default: 60 to 90 minutes at random, as Entra's)"},
+			&cli.DurationFlag{Name: "workload-token-lifetime", Usage: "how long workload tokens live; the file is replaced at half of it", Value: time.Hour},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return emulate(c, std)
+		},
+	}
+}
+
+func emulate(c *cli.Context, std stdio) error {
+	dir, err := filepath.Abs(c.String("dir"))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fail(exitError, fmt.Errorf("the folder cannot be made: %w", err), "name another with --dir")
+	}
+	lifetime := c.Duration("workload-token-lifetime")
+	if lifetime < 10*time.Second {
+		return fail(exitUsage, fmt.Errorf("workload tokens that live %s cannot be kept fresh", lifetime), "give them ten seconds at least")
+	}
+	lab, err := startLab(labConfig{
+		dir: dir, listen: c.String("listen"), issuerListen: c.String("issuer-listen"),
+		tokenLifetime: c.Duration("token-lifetime"), workloadLifetime: lifetime,
+	})
+	if err != nil {
+		return err
+	}
+	if err := lab.write("credfree.yaml", lab.header()+anyProcess()); err != nil {
+		return errors.Join(err, lab.host.Close())
+	}
+	if _, err := fmt.Fprintf(std.out, "ready: Entra emulator at %s, never for production; next: credfree serve --config %s\n",
+		lab.host.URL, filepath.Join(dir, "credfree.yaml")); err != nil {
+		return errors.Join(err, lab.host.Close())
+	}
+	return errors.Join(lab.keepFresh(c.Context), lab.host.Close())
+}
+
+// lab is an emulator with the folder a broker reads from.
+type lab struct {
+	labConfig
+	host *entratest.Host
+}
+
+type labConfig struct {
+	dir                             string // absolute
+	listen, issuerListen            string
+	tokenLifetime, workloadLifetime time.Duration
+}
+
+// stateFile keeps the emulator's addresses and its certificate authority, so
+// that one that is started again is the one its brokers know.
+const stateFile = "emulator-state.pem"
+
+func startLab(cfg labConfig) (*lab, error) {
+	hostConfig := entratest.HostConfig{TokenLifetime: cfg.tokenLifetime}
+	switch state, err := os.ReadFile(filepath.Join(cfg.dir, stateFile)); {
+	case err == nil:
+		hostConfig.State = state
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("the emulator's state cannot be read: %w", err)
+	}
+	hostConfig.Addr, hostConfig.IssuerAddr = cfg.listen, cfg.issuerListen
+	host, err := entratest.Listen(hostConfig)
+	if err != nil {
+		return nil, fail(exitError, err, "is another emulator running in this folder? name other addresses with --listen and --issuer-listen, or another folder")
+	}
+	l := &lab{labConfig: cfg, host: host}
+	state, err := host.State()
+	err = errors.Join(err, l.write(stateFile, string(state)), l.write("ca.pem", string(host.CA)), l.refreshTokens())
+	if err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	return l, nil
+}
+
+// write replaces a file as kubelet does, at once: a reader sees the old or the
+// new content. Only this user may read it.
+func (l *lab) write(name, content string) error {
+	path := filepath.Join(l.dir, name)
+	temporary := path + ".new"
+	if err := os.WriteFile(temporary, []byte(content), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, path)
+}
+
+func (l *lab) refreshTokens() error {
+	workload, err1 := l.host.Issuer.ServiceAccountToken(entratest.ServiceAccountToken{
+		Namespace: "agents", ServiceAccount: "demo", Pod: "demo-0", Node: "node-0",
+		Audience: entratest.TokenExchangeAudience, Lifetime: l.workloadLifetime,
+	})
+	user, err2 := l.host.Server.UserToken(entratest.UserTokenRequest{
+		Tenant: entratest.DemoTenantID, User: entratest.DemoUserID,
+		Audience: entratest.DemoClientID, Client: entratest.DemoFrontendClientID, Lifetime: l.workloadLifetime,
+	})
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	return errors.Join(l.write("workload-token", workload), l.write("user-token", user))
+}
+
+// keepFresh replaces the tokens at half of their life until ctx ends.
+func (l *lab) keepFresh(ctx context.Context) error {
+	ticker := time.NewTicker(l.workloadLifetime / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if err := l.refreshTokens(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// header is a policy file for this emulator up to its agents.
+func (l *lab) header() string {
+	return fmt.Sprintf(`# A policy for the Entra emulator in this folder; never for production.
+version: 1
+tenant: %s
+cloud: custom
+authority: %s
+caFile: %s
+
+sources: # where the platform's proof of identity comes from
+  pod: {file: {path: %s}}
+
+identities: # who the broker can be at Entra
+  demo: {application: {clientID: %s, source: pod}}
+
+`, entratest.DemoTenantID, l.host.URL, quoteYAML(filepath.Join(l.dir, "ca.pem")), quoteYAML(filepath.Join(l.dir, "workload-token")), entratest.DemoClientID)
+}
+
+// anyProcess is one agent, demo: any process of this user, over TCP.
+func anyProcess() string {
+	return fmt.Sprintf(`agents: # who may ask, and for what
+  demo:
+    owner: you@demo.example
+    identity: demo
+    callers:
+      - {tcp: {uids: [%d]}} # any process of this user
+    allow:
+      scopes: ["https://graph.microsoft.com/.default"]
+`, os.Getuid())
+}
+
+// quoteYAML writes a path as a single-quoted YAML scalar.
+func quoteYAML(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/admin"
+)
+
+const defaultAdminURL = "http://127.0.0.1:7401"
+
+func healthcheckCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "healthcheck",
+		Usage: "ask a broker whether it is ready; for probes without curl",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "url", Usage: "`URL` of the broker's admin listener", Value: defaultAdminURL, EnvVars: []string{"CREDFREE_ADMIN_URL"}},
+			&cli.BoolFlag{Name: "live", Usage: "ask only whether it runs"},
+			&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for the answer", Value: 3 * time.Second},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			path := "/readyz"
+			if c.Bool("live") {
+				path = "/healthz"
+			}
+			return healthcheck(c, std, strings.TrimRight(c.String("url"), "/")+path)
+		},
+	}
+}
+
+func healthcheck(c *cli.Context, std stdio, url string) error {
+	req, err := http.NewRequestWithContext(c.Context, http.MethodGet, url, nil)
+	if err != nil {
+		return fail(exitUsage, err)
+	}
+	// A probe asks this host, whatever the environment says about proxies.
+	probe := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: c.Duration("timeout")}
+	resp, err := probe.Do(req)
+	if err != nil {
+		return fail(exitUnreachable, fmt.Errorf("no broker answers: %w", err), "is credfree serve running, with its admin listener at "+c.String("url")+"?")
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return fail(exitUnreachable, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		_, err := fmt.Fprintln(std.out, "ok")
+		return err
+	}
+	var state admin.State
+	if json.Unmarshal(body, &state) != nil || len(state.Parts) == 0 {
+		return fail(exitError, fmt.Errorf("the answer has status %d and is not a broker's", resp.StatusCode))
+	}
+	return notReady(state)
+}
+
+func notReady(state admin.State) error {
+	var problems []error
+	var hints []string
+	for _, name := range slices.Sorted(maps.Keys(state.Parts)) {
+		if part := state.Parts[name]; !part.OK {
+			problems = append(problems, fmt.Errorf("%s: %s", name, part.Error))
+			hints = append(hints, part.Hint)
+		}
+	}
+	return fail(exitError, errors.Join(problems...), hints...)
+}

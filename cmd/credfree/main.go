@@ -1,0 +1,125 @@
+// Command credfree is a local sidecar token broker for credential-free agents.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+func main() {
+	os.Exit(run(os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the program. Results go to stdout, everything else to stderr, so that
+// TOKEN=$(credfree token …) holds a token or nothing.
+func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	std := stdio{out: stdout, err: stderr}
+	app := &cli.App{
+		Name:  "credfree",
+		Usage: "Entra tokens for agents that hold no credential",
+		Commands: []*cli.Command{
+			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std),
+			checkCommand(std), explainCommand(std), healthcheckCommand(std), versionCommand(std),
+		},
+		HideVersion:          true,
+		HideHelpCommand:      true,
+		Writer:               stderr, // usage is not a result
+		ErrWriter:            stderr,
+		ExitErrHandler:       func(*cli.Context, error) {},
+		CommandNotFound:      nil,
+		Action:               noCommand(std),
+		OnUsageError:         usageError,
+		EnableBashCompletion: false,
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = usageError
+		command.HideHelpCommand = true
+	}
+	return report(stderr, app.RunContext(ctx, args))
+}
+
+// stdio is where a command writes: out for its result alone.
+type stdio struct{ out, err io.Writer }
+
+// Exit codes; part of the contract with scripts.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitDenied      = 3
+	exitEntra       = 4
+	exitUnreachable = 5
+)
+
+// failure is an error with what to do about it.
+type failure struct {
+	code  int
+	err   error
+	hints []string
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+func fail(code int, err error, hints ...string) error {
+	return &failure{code: code, err: err, hints: hints}
+}
+
+func usageError(_ *cli.Context, err error, _ bool) error {
+	return fail(exitUsage, err, "credfree --help lists the commands, credfree COMMAND --help the flags")
+}
+
+func noCommand(std stdio) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if c.Args().Present() {
+			return fail(exitUsage, fmt.Errorf("there is no command %q", c.Args().First()), "credfree --help lists the commands")
+		}
+		if err := cli.ShowAppHelp(c); err != nil {
+			return err
+		}
+		return fail(exitUsage, errors.New("no command was given"), "start with: credfree demo")
+	}
+}
+
+// noArguments refuses positional arguments: flags that follow one are not
+// parsed, and would be lost without a word.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return fail(exitUsage, fmt.Errorf("unexpected argument %q", c.Args().First()), "this command takes flags only; credfree "+c.Command.Name+" --help lists them")
+	}
+	return nil
+}
+
+// report prints an error and returns the exit code. It is the one place that
+// does either.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code, hints := exitError, []string(nil)
+	var f *failure
+	if errors.As(err, &f) {
+		code, hints = f.code, f.hints
+	}
+	if text := err.Error(); text != "" {
+		for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
+			fmt.Fprintln(stderr, "error: "+line)
+		}
+	}
+	for _, hint := range hints {
+		if hint != "" {
+			fmt.Fprintln(stderr, "hint: "+hint)
+		}
+	}
+	return code
+}

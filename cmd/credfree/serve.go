@@ -1,0 +1,90 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
+
+const (
+	defaultListen      = "127.0.0.1:7400"
+	defaultAdminListen = "127.0.0.1:7401"
+	defaultSocketDir   = "/run/credfree"
+)
+
+func serveCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "run the broker until SIGTERM; the audit log goes to standard output",
+		Flags: []cli.Flag{
+			configFlag(),
+			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` for agents", Value: defaultListen, EnvVars: []string{"CREDFREE_LISTEN"}},
+			&cli.StringFlag{Name: "admin-listen", Usage: "loopback `ADDRESS` for operators", Value: defaultAdminListen, EnvVars: []string{"CREDFREE_ADMIN_LISTEN"}},
+			&cli.StringFlag{Name: "socket-dir", Usage: "`FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
+			&cli.StringFlag{Name: "audit-log", Usage: "append the audit log to `FILE` instead", EnvVars: []string{"CREDFREE_AUDIT_LOG"}},
+			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
+			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return serve(c, std)
+		},
+	}
+}
+
+func serve(c *cli.Context, std stdio) (err error) {
+	p, err := loadPolicy(c.String("config"))
+	if err != nil {
+		return err
+	}
+	log := newLogger(std.err, c.Bool("verbose"))
+	for _, warning := range p.Warnings {
+		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
+	}
+	audit := std.out
+	if path := c.String("audit-log"); path != "" {
+		file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fail(exitError, fmt.Errorf("the audit log cannot be opened: %w", err), "name a file the broker may append to with --audit-log")
+		}
+		defer file.Close() // every line was written, or its token withheld, long before
+		audit = file
+	}
+	telemetry, err := newTelemetry(c.Context, log)
+	if err != nil {
+		return err
+	}
+	s, err := newService(serviceConfig{
+		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
+		hosts: c.StringSlice("host"), audit: audit, telemetry: telemetry, log: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
+		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
+	if err := s.serve(c.Context); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// newLogger writes text for people and JSON for everything else.
+func newLogger(w io.Writer, verbose bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if verbose {
+		options.Level = slog.LevelDebug
+	}
+	if file, ok := w.(*os.File); ok {
+		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			return slog.New(slog.NewTextHandler(w, options))
+		}
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}

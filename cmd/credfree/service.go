@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/broker/admin"
+	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
+	"github.com/credfree/credfree/broker/localapi"
+	"github.com/credfree/credfree/broker/peer"
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/workload"
+)
+
+// serviceConfig is what a running broker is made of.
+type serviceConfig struct {
+	policy      *policy.Policy
+	listen      string // TCP address for agents
+	adminListen string // TCP address for operators
+	socketDir   string // folder of the agents' unix sockets
+	hosts       []string
+	audit       io.Writer
+	telemetry   *telemetry
+	log         *slog.Logger
+}
+
+// service is a broker with its listeners.
+type service struct {
+	cfg       serviceConfig
+	broker    *broker.Broker
+	cache     *cache.Cache[exchange.Token]
+	recorder  *issuance.Recorder
+	keys      *peer.Keys
+	sources   map[string]workload.Source
+	agents    *http.Server
+	operators *http.Server
+	listening []listening
+}
+
+type listening struct {
+	net.Listener
+	server *http.Server
+}
+
+// newService listens, and serves nobody yet.
+func newService(cfg serviceConfig) (*service, error) {
+	s := &service{cfg: cfg, sources: map[string]workload.Source{}}
+	sockets := map[string]string{}
+	for _, name := range cfg.policy.Sockets() {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(cfg.socketDir, name)
+		}
+		sockets[path] = name
+	}
+	if err := s.assemble(sockets); err != nil {
+		return nil, err
+	}
+	if err := s.open(sockets); err != nil {
+		return nil, errors.Join(err, s.closeListeners())
+	}
+	return s, nil
+}
+
+// assemble wires the broker and its doors.
+func (s *service) assemble(sockets map[string]string) error {
+	cfg, p := s.cfg, s.cfg.policy
+	for name, source := range p.Sources {
+		s.sources[name] = workload.File{Path: source.File.Path}
+	}
+	transport, err := entraTransport(p.Cloud)
+	if err != nil {
+		return err
+	}
+	entra, err := exchange.New(exchange.Config{
+		Authority: p.Cloud.Authority, Audience: p.Cloud.Audience,
+		Transport: cfg.telemetry.instrument(transport), Tracer: cfg.telemetry.tracer(),
+	})
+	if err != nil {
+		return err
+	}
+	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
+		return err
+	}
+	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter()}); err != nil {
+		return err
+	}
+	s.keys = peer.NewKeys(p.KeyFiles())
+	s.broker, err = broker.New(broker.Config{
+		Policy: p, Sources: s.sources, Exchange: entra, Cache: s.cache, Recorder: s.recorder, Keys: s.keys, Sockets: sockets,
+	})
+	if err != nil {
+		return err
+	}
+	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts})
+	if err != nil {
+		return err
+	}
+	operators, err := admin.New(admin.Config{Parts: s.parts(), Metrics: cfg.telemetry.metrics, Hosts: cfg.hosts})
+	if err != nil {
+		return err
+	}
+	s.agents, s.operators = newServer(doors, cfg.log), newServer(operators, cfg.log)
+	return s.observe()
+}
+
+// entraTransport trusts the system's authorities or, where the policy names a
+// caFile, those alone.
+func entraTransport(cloud policy.Cloud) (http.RoundTripper, error) {
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cloud.CAFile != "" {
+		pem, err := os.ReadFile(cloud.CAFile)
+		if err != nil {
+			return nil, fail(exitError, fmt.Errorf("caFile cannot be read: %w", err), "caFile holds the certificates, in PEM, that sign the authority's")
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fail(exitError, fmt.Errorf("caFile %s holds no certificate", cloud.CAFile), "it has to be PEM")
+		}
+		tlsConfig.RootCAs = pool
+	}
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:       tlsConfig,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 20 * time.Second,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       90 * time.Second,
+	}, nil
+}
+
+// newServer bounds what a slow or greedy client can hold.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ConnContext:       peer.ConnContext,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (s *service) open(sockets map[string]string) error {
+	var problems []error
+	add := func(l net.Listener, err error, server *http.Server) {
+		if err != nil {
+			problems = append(problems, err)
+			return
+		}
+		s.listening = append(s.listening, listening{l, server})
+	}
+	tcp, err := peer.ListenLoopback(s.cfg.listen)
+	add(tcp, err, s.agents)
+	operators, err := peer.ListenLoopback(s.cfg.adminListen)
+	add(operators, err, s.operators)
+	for path := range sockets {
+		unix, err := peer.ListenUnix(path)
+		add(unix, err, s.agents)
+	}
+	return errors.Join(problems...)
+}
+
+func (s *service) closeListeners() error {
+	var problems []error
+	for _, l := range s.listening {
+		problems = append(problems, l.Close())
+	}
+	return errors.Join(problems...)
+}
+
+// agentsAddr and adminAddr are where it really listens.
+func (s *service) agentsAddr() string { return s.listening[0].Addr().String() }
+func (s *service) adminAddr() string  { return s.listening[1].Addr().String() }
+
+// serve answers until ctx ends, then stops in order: no new requests, the
+// requests under way, the exchanges, the telemetry.
+func (s *service) serve(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var serving sync.WaitGroup
+	for _, l := range s.listening {
+		serving.Go(func() {
+			if err := l.server.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) {
+				stop(fmt.Errorf("listener %s: %w", l.Addr(), err))
+			}
+		})
+	}
+	<-ctx.Done()
+	err := context.Cause(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	// ctx has ended, so stopping gets a context of its own.
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err = errors.Join(err, s.agents.Shutdown(draining), s.cache.Close(draining), s.operators.Shutdown(draining))
+	serving.Wait()
+	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer cancel()
+	if lost := s.cfg.telemetry.shutdown(flushing); lost != nil {
+		s.cfg.log.Warn("some telemetry was not exported before the end")
+	}
+	return err
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/client"
+)
+
+func tokenCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:  "token",
+		Usage: "ask the broker for an access token and print it",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for, like https://graph.microsoft.com/.default", Required: true},
+			&cli.StringFlag{Name: "url", Usage: "`URL` of the broker", Value: client.DefaultURL, EnvVars: []string{"CREDFREE_URL"}},
+			&cli.StringFlag{Name: "socket", Usage: "the agent's unix socket at `PATH`, instead of TCP", EnvVars: []string{"CREDFREE_SOCKET"}},
+			&cli.StringFlag{Name: "key-file", Usage: "`FILE` that holds the agent's key", EnvVars: []string{"CREDFREE_KEY_FILE"}},
+			&cli.StringFlag{Name: "agent", Usage: "`NAME` the broker should know this caller by, compared only"},
+			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity to act as"},
+			&cli.StringFlag{Name: "claims", Usage: "claims challenge to satisfy, as `JSON`"},
+			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the result: token or json", Value: "token"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			format := c.String("format")
+			if format != "token" && format != "json" {
+				return fail(exitUsage, fmt.Errorf("format %q is neither token nor json", format))
+			}
+			asker, err := client.New(client.Config{URL: c.String("url"), Socket: c.String("socket"), KeyFile: c.String("key-file")})
+			if err != nil {
+				return fail(exitUsage, err)
+			}
+			token, err := asker.Token(c.Context, client.TokenRequest{
+				Scope: c.String("scope"), Agent: c.String("agent"), Identity: c.String("identity"), Claims: c.String("claims"),
+			})
+			if err != nil {
+				return refused(err)
+			}
+			if format == "json" {
+				return json.NewEncoder(std.out).Encode(token)
+			}
+			_, err = fmt.Fprintln(std.out, token.AccessToken)
+			return err
+		},
+	}
+}
+
+// refused gives a broker's refusal its exit code and its hints.
+func refused(err error) error {
+	var unreachable *client.UnreachableError
+	if errors.As(err, &unreachable) {
+		return fail(exitUnreachable, err, "start one with: credfree serve --config FILE, or say where it is with --url or --socket")
+	}
+	var refusal *client.Error
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	hints := []string{refusal.Hint}
+	if refusal.IssuanceID != "" {
+		hints = append(hints, "the operator finds this as issuance "+refusal.IssuanceID)
+	}
+	if refusal.Claims != "" {
+		hints = append(hints, "the user has to satisfy the claims challenge "+refusal.Claims)
+	}
+	code := exitError
+	switch {
+	case refusal.RefusedBy == client.ByPolicy:
+		code = exitDenied
+	case refusal.RefusedBy == client.ByEntra, refusal.Status == http.StatusTooManyRequests:
+		code = exitEntra
+	}
+	return fail(code, err, hints...)
+}
