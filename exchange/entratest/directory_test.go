@@ -1,0 +1,121 @@
+package entratest_test
+
+import (
+	"encoding/base64"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/credfree/credfree/exchange/entratest"
+)
+
+func base64Reader(s string) io.Reader {
+	return base64.NewDecoder(base64.RawURLEncoding, strings.NewReader(s))
+}
+
+func TestDirectoryRoundTrip(t *testing.T) {
+	want := entratest.DemoDirectory(issuerURL)
+	data, err := yaml.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := entratest.ParseDirectory(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("directory (-want +got):\n%s", diff)
+	}
+}
+
+func TestDirectoryProblems(t *testing.T) {
+	const head = "tenants:\n- id: " + tenantID + "\n"
+	for _, c := range []struct{ name, yaml, want string }{
+		{"empty", "", "empty"},
+		{"no tenant", "tenants: []", "no tenant"},
+		{"unknown field", head + "  colour: red", "colour"},
+		{"two documents", head + "---\n" + head, "one YAML document"},
+		{"not YAML", "\t", "parse directory"},
+		{"tenant id", "tenants: [{id: contoso}]", `"contoso": id is not a GUID`},
+		{"tenant twice", "tenants: [{id: " + tenantID + "}, {id: " + strings.ToUpper(tenantID) + "}]", "used twice"},
+		{"domain", head + "  domains: [localhost]", "not a DNS name"},
+		{"client id", head + "  applications: [{clientID: agent}]", "clientID is not a GUID"},
+		{"object id", head + "  applications: [{clientID: " + agentID + ", objectID: x}]", "objectID"},
+		{"application twice", head + "  applications: [{clientID: " + agentID + "}, {clientID: " + agentID + "}]", "there twice"},
+		{"issuer", head + "  applications: [{clientID: " + agentID + ", federatedCredentials: [{issuer: 'http://x', subject: s, audience: a}]}]", "not an https URL"},
+		{"subject", head + "  applications: [{clientID: " + agentID + ", federatedCredentials: [{issuer: 'https://x', subject: ' s', audience: a}]}]", "white space"},
+		{"credential twice", head + "  applications: [{clientID: " + agentID + ", federatedCredentials: [" + strings.Repeat("{issuer: 'https://x', subject: s, audience: a},", 2) + "]}]", "there twice"},
+		{"credential name", head + "  applications: [{clientID: " + agentID + ", federatedCredentials: [{name: a b, issuer: 'https://x', subject: s, audience: a}]}]", "name"},
+		{"too many credentials", head + "  applications: [{clientID: " + agentID + ", federatedCredentials: [" + strings.Repeat("{issuer: 'https://x', subject: s, audience: a},", 21) + "]}]", "maximum is 20"},
+		{"no such resource", head + "  applications: [{clientID: " + agentID + ", appRoles: {'https://x': [R]}}]", "no resource"},
+		{"no such role", head + "  applications: [{clientID: " + agentID + ", appRoles: {" + ledgerID + ": [R]}}]\n  resources: [{clientID: " + ledgerID + "}]", `does not define "R"`},
+		{"no such scope", head + "  applications: [{clientID: " + agentID + ", delegated: {" + ledgerID + ": [S]}}]\n  resources: [{clientID: " + ledgerID + "}]", `does not define "S"`},
+		{"resource URI", head + "  resources: [{clientID: " + ledgerID + ", identifierURIs: [ledger]}]", "absolute URI"},
+		{"resource twice", head + "  resources: [{clientID: " + ledgerID + "}, {clientID: " + ledgerID + "}]", "two resources"},
+		{"token version", head + "  resources: [{clientID: " + ledgerID + ", tokenVersion: 3}]", "neither 1 nor 2"},
+		{"user id", head + "  users: [{objectID: ada, userPrincipalName: a@b}]", "objectID is not a GUID"},
+		{"user name", head + "  users: [{objectID: " + userID + "}]", "no @"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := entratest.ParseDirectory([]byte(c.yaml)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestNewJoinsAllProblems(t *testing.T) {
+	_, err := entratest.New(entratest.Config{BaseURL: "http://x/y", TokenLifetime: -1, Directory: entratest.Directory{Tenants: []entratest.Tenant{{ID: "a"}, {ID: "b"}}}})
+	if err == nil {
+		t.Fatal("got no error, want one")
+	}
+	for _, want := range []string{"BaseURL", "TokenLifetime", `tenant "a"`, `tenant "b"`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("got %q, want it to mention %s", err, want)
+		}
+	}
+}
+
+// TestImports keeps the emulator independent: it must not be able to agree
+// with our client by sharing its code.
+func TestImports(t *testing.T) {
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), e.Name(), nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range file.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checked++
+			if host, _, _ := strings.Cut(path, "/"); !strings.Contains(host, ".") {
+				continue // the standard library
+			}
+			switch path {
+			case "github.com/go-jose/go-jose/v4", "github.com/go-jose/go-jose/v4/jwt", "github.com/google/uuid", "go.yaml.in/yaml/v3":
+			default:
+				t.Errorf("%s: got import %s, want only the standard library, go-jose, uuid and yaml", e.Name(), path)
+			}
+		}
+	}
+	if checked == 0 {
+		t.Error("got no imports to check, want some")
+	}
+}
