@@ -82,15 +82,16 @@ const (
 )
 
 // Scopes makes requested scopes fit to be recorded. On a denial they are the
-// caller's own words: what is too long, not printable, or looks like a JWT
-// that ended up in the wrong parameter, is replaced by a fixed word.
+// caller's own words, and may be a key or a token that ended up in the wrong
+// parameter: what does not look like <resource>/<permission>, is too long or
+// holds the beginning of a JWT is replaced by a fixed word.
 func Scopes(requested []string) []string {
 	if len(requested) > maxScopes {
 		requested = requested[:maxScopes]
 	}
 	var out []string
 	for i, s := range requested {
-		if len(s) <= maxScopeBytes && !strings.Contains(s, "eyJ") && !strings.ContainsFunc(s, unprintable) {
+		if recordable(s) {
 			if out != nil {
 				out = append(out, s)
 			}
@@ -105,6 +106,12 @@ func Scopes(requested []string) []string {
 		return requested
 	}
 	return out
+}
+
+func recordable(scope string) bool {
+	resource, _, ok := strings.Cut(scope, "/")
+	ok = ok && (resource == "https:" || resource == "api:" || len(resource) == 36 && strings.Count(resource, "-") == 4)
+	return ok && len(scope) <= maxScopeBytes && !strings.Contains(scope, "eyJ") && !strings.ContainsFunc(scope, unprintable)
 }
 
 func unprintable(r rune) bool { return r <= ' ' || r > '~' }

@@ -14,7 +14,7 @@ import (
 // configFlag names the policy file; check and explain read the same one that
 // serve runs.
 func configFlag() *cli.StringFlag {
-	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "policy `FILE`", EnvVars: []string{"CREDFREE_CONFIG"}, Required: true}
+	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "policy `FILE`", EnvVars: []string{"CREDFREE_CONFIG"}}
 }
 
 func checkCommand(std stdio) *cli.Command {
@@ -23,7 +23,7 @@ func checkCommand(std stdio) *cli.Command {
 		Usage: "check a policy file and print everything that is wrong with it",
 		Flags: []cli.Flag{configFlag()},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c, "config"); err != nil {
 				return err
 			}
 			p, err := loadPolicy(c.String("config"))

@@ -28,7 +28,7 @@ func demoCommand(std stdio) *cli.Command {
 		Usage: "show an emulator, a broker and three agents at work, without an account",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "keep", Usage: "go on running, with requests to try"}},
 		Action: func(c *cli.Context) (err error) {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c); err != nil {
 				return err
 			}
 			dir, err := os.MkdirTemp("", "credfree-demo-")

@@ -19,14 +19,14 @@ func emulatorCommand(std stdio) *cli.Command {
 		Name:  "emulator",
 		Usage: "run an Entra emulator on loopback, with everything a broker needs to try it; never for production",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to write ca.pem, workload-token, user-token and credfree.yaml into", Required: true},
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to write ca.pem, workload-token, user-token and credfree.yaml into"},
 			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` of the token service (default: a free port, kept in the folder)"},
 			&cli.StringFlag{Name: "issuer-listen", Usage: "loopback `ADDRESS` of the workload token issuer (default: a free port, kept in the folder)"},
 			&cli.DurationFlag{Name: "token-lifetime", Usage: "how long access tokens live (default: 60 to 90 minutes at random, as Entra's)"},
 			&cli.DurationFlag{Name: "workload-token-lifetime", Usage: "how long workload tokens live; the file is replaced at half of it", Value: time.Hour},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c, "dir"); err != nil {
 				return err
 			}
 			return emulate(c, std)

@@ -16,12 +16,12 @@ func explainCommand(std stdio) *cli.Command {
 		Usage: "say what the broker would decide, and by which rule",
 		Flags: []cli.Flag{
 			configFlag(),
-			&cli.StringFlag{Name: "agent", Usage: "`NAME` of the agent that asks", Required: true},
-			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` it asks for", Required: true},
+			&cli.StringFlag{Name: "agent", Usage: "`NAME` of the agent that asks"},
+			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` it asks for"},
 			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity it wants to act as"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c, "config", "agent", "scope"); err != nil {
 				return err
 			}
 			p, err := loadPolicy(c.String("config"))

@@ -28,7 +28,7 @@ func healthcheckCommand(std stdio) *cli.Command {
 			&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for the answer", Value: 3 * time.Second},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c); err != nil {
 				return err
 			}
 			path := "/readyz"

@@ -91,11 +91,16 @@ func noCommand(std stdio) cli.ActionFunc {
 	}
 }
 
-// noArguments refuses positional arguments: flags that follow one are not
-// parsed, and would be lost without a word.
-func noArguments(c *cli.Context) error {
+// flagsOnly refuses positional arguments, and flags that are missing. A flag
+// that follows an argument is not parsed, and would be lost without a word.
+func flagsOnly(c *cli.Context, required ...string) error {
 	if c.Args().Present() {
 		return fail(exitUsage, fmt.Errorf("unexpected argument %q", c.Args().First()), "this command takes flags only; credfree "+c.Command.Name+" --help lists them")
+	}
+	for _, name := range required {
+		if c.String(name) == "" {
+			return fail(exitUsage, fmt.Errorf("flag --%s is missing", name), "credfree "+c.Command.Name+" --help says what it is")
+		}
 	}
 	return nil
 }

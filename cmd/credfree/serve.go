@@ -29,7 +29,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c, "config"); err != nil {
 				return err
 			}
 			return serve(c, std)

@@ -16,7 +16,7 @@ func tokenCommand(std stdio) *cli.Command {
 		Name:  "token",
 		Usage: "ask the broker for an access token and print it",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for, like https://graph.microsoft.com/.default", Required: true},
+			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for, like https://graph.microsoft.com/.default"},
 			&cli.StringFlag{Name: "url", Usage: "`URL` of the broker", Value: client.DefaultURL, EnvVars: []string{"CREDFREE_URL"}},
 			&cli.StringFlag{Name: "socket", Usage: "the agent's unix socket at `PATH`, instead of TCP", EnvVars: []string{"CREDFREE_SOCKET"}},
 			&cli.StringFlag{Name: "key-file", Usage: "`FILE` that holds the agent's key", EnvVars: []string{"CREDFREE_KEY_FILE"}},
@@ -26,7 +26,7 @@ func tokenCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the result: token or json", Value: "token"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c, "scope"); err != nil {
 				return err
 			}
 			format := c.String("format")

@@ -27,7 +27,7 @@ func versionCommand(std stdio) *cli.Command {
 		Name:  "version",
 		Usage: "print the version",
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := flagsOnly(c); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(std.out, "credfree %s %s %s/%s\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/credfree/credfree/broker/policy"
+)
+
+// BenchmarkHitPath compares a cache hit of the whole broker with a bare
+// net/http handler that writes the same bytes: CPU time and allocations of the
+// serving process per request, as ratios. Each iteration is one pair of
+// rounds, so that both sides meet the same machine.
+//
+// The two servers run in processes of their own: this binary, told by
+// CREDFREE_BENCH_SERVER what to be.
+func BenchmarkHitPath(b *testing.B) {
+	for _, variant := range []struct {
+		name, server, network string
+		connections           int
+	}{
+		{"tcp/1", "broker", "tcp", 1}, {"tcp/16", "broker", "tcp", 16}, {"unix/1", "broker", "unix", 1},
+		{"tcp/1/traced-1-percent", "broker-traced-1", "tcp", 1}, {"tcp/1/traced-100-percent", "broker-traced-100", "tcp", 1},
+	} {
+		b.Run(variant.name, func(b *testing.B) {
+			broker := startBenchServer(b, variant.server)
+			request := []byte("POST /oauth2/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
+				strconv.Itoa(len(benchForm)) + "\r\n\r\n" + benchForm)
+			answer := firstAnswer(b, broker, variant.network, request)
+			floor := startBenchServer(b, "floor", "CREDFREE_BENCH_BODY="+answer)
+			const requests = 3000
+			var ratios, costs, allocs []float64
+			for b.Loop() {
+				f := floor.measure(b, "tcp", variant.connections, requests, request)
+				m := broker.measure(b, variant.network, variant.connections, requests, request)
+				ratios = append(ratios, m.cpu/f.cpu)
+				costs = append(costs, m.cpu)
+				allocs = append(allocs, m.allocs-f.allocs)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(ratios), "x-floor-cpu/req")
+			b.ReportMetric(median(costs), "cpu-us/req")
+			b.ReportMetric(median(allocs), "allocs-beyond-floor/req")
+		})
+	}
+}
+
+const benchForm = "grant_type=client_credentials&scope=https%3A%2F%2Fgraph.microsoft.com%2F.default"
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// benchServer is a server process.
+type benchServer struct {
+	addresses map[string]string // by network
+	in        io.WriteCloser
+	out       *bufio.Reader
+}
+
+func startBenchServer(b *testing.B, kind string, env ...string) *benchServer {
+	b.Helper()
+	exe, err := os.Executable()
+	check(b, err)
+	cmd := exec.CommandContext(context.WithoutCancel(b.Context()), exe) // it ends with its input
+	cmd.Env = append(append(os.Environ(), "CREDFREE_BENCH_SERVER="+kind), env...)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	check(b, err)
+	out, err := cmd.StdoutPipe()
+	check(b, err)
+	check(b, cmd.Start())
+	s := &benchServer{in: in, out: bufio.NewReader(out), addresses: map[string]string{}}
+	b.Cleanup(func() { check(b, errors.Join(in.Close(), cmd.Wait())) })
+	var tcp, unix string
+	_, err = fmt.Sscanln(s.line(b), &tcp, &unix)
+	check(b, err)
+	s.addresses["tcp"], s.addresses["unix"] = tcp, unix
+	return s
+}
+
+func (s *benchServer) line(b *testing.B) string {
+	b.Helper()
+	line, err := s.out.ReadString('\n')
+	check(b, err)
+	return line
+}
+
+// usage is what the server process has used since it started.
+func (s *benchServer) usage(b *testing.B) (cpu, allocs float64) {
+	b.Helper()
+	_, err := io.WriteString(s.in, "\n")
+	check(b, err)
+	_, err = fmt.Sscanln(s.line(b), &cpu, &allocs)
+	check(b, err)
+	return cpu, allocs
+}
+
+type cost struct{ cpu, allocs float64 } // per request; cpu in microseconds
+
+func (s *benchServer) measure(b *testing.B, network string, connections, requests int, request []byte) cost {
+	b.Helper()
+	cpu, allocs := s.usage(b)
+	var all sync.WaitGroup
+	for range connections {
+		all.Go(func() {
+			conn, err := (&net.Dialer{}).DialContext(b.Context(), network, s.addresses[network])
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			reader := bufio.NewReaderSize(conn, 16<<10)
+			for range requests / connections {
+				if _, err := exchangeOnce(conn, reader, request); err != nil {
+					b.Error(err)
+					break
+				}
+			}
+			if err := conn.Close(); err != nil {
+				b.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	cpuAfter, allocsAfter := s.usage(b)
+	n := float64(requests / connections * connections)
+	return cost{(cpuAfter - cpu) / n, (allocsAfter - allocs) / n}
+}
+
+// exchangeOnce sends a request and reads the answer, and returns its body.
+func exchangeOnce(conn net.Conn, reader *bufio.Reader, request []byte) ([]byte, error) {
+	if _, err := conn.Write(request); err != nil {
+		return nil, err
+	}
+	length := 0
+	for first := true; ; first = false {
+		line, err := reader.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		if first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
+			return nil, fmt.Errorf("answer %q", line)
+		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return nil, err
+			}
+		}
+		if len(line) == 2 {
+			break
+		}
+	}
+	body := make([]byte, length)
+	_, err := io.ReadFull(reader, body)
+	return body, err
+}
+
+// firstAnswer warms the cache and returns the body of an answer.
+func firstAnswer(b *testing.B, s *benchServer, network string, request []byte) string {
+	b.Helper()
+	conn, err := (&net.Dialer{}).DialContext(b.Context(), network, s.addresses[network])
+	check(b, err)
+	body, err := exchangeOnce(conn, bufio.NewReader(conn), request)
+	check(b, err)
+	check(b, conn.Close())
+	return string(body)
+}
+
+// benchServers are what this binary can be told to be.
+var benchServers = map[string]func(){
+	"floor":             serveFloor,
+	"broker":            func() { serveBroker(-1) },
+	"broker-traced-1":   func() { serveBroker(0.01) },
+	"broker-traced-100": func() { serveBroker(1) },
+}
+
+// serveFloor writes the same bytes, and does nothing else.
+func serveFloor() {
+	body := []byte(os.Getenv("CREDFREE_BENCH_BODY"))
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h["Content-Type"] = []string{"application/json"}
+		h["Content-Length"] = []string{strconv.Itoa(len(body))}
+		_, _ = w.Write(body) // the reader is the benchmark, which checks
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it listens at once or fails
+	must(err)
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Second}
+	go func() { _ = server.Serve(listener) }() // it ends with the process
+	answerUsage(listener.Addr().String(), "-")
+}
+
+// serveBroker is the whole broker with its emulator: callers by uid, audit log
+// to a file, metrics, and spans at a ratio (none below zero).
+func serveBroker(ratio float64) {
+	dir, err := os.MkdirTemp("", "credfree-bench-")
+	must(err)
+	defer func() { must(os.RemoveAll(dir)) }()
+	lab, err := startLab(labConfig{dir: dir, workloadLifetime: time.Hour})
+	must(err)
+	agent := fmt.Sprintf("agents:\n  demo:\n    identity: demo\n    callers: [{tcp: {uids: [%d]}}, {socket: demo.sock, uids: [%d]}]\n    allow: {scopes: [%q]}\n",
+		os.Getuid(), os.Getuid(), graphScope)
+	p, err := policy.Parse("credfree.yaml", []byte(lab.header()+agent))
+	must(err)
+	audit, err := os.Create(filepath.Join(dir, "audit.log"))
+	must(err)
+	log := slog.New(slog.DiscardHandler)
+	telemetry, err := newTelemetry(context.Background(), log)
+	must(err)
+	if ratio >= 0 {
+		telemetry.tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler{hits: sdktrace.TraceIDRatioBased(ratio)}), sdktrace.WithBatcher(discard{}))
+	}
+	s, err := newService(serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir, audit: audit, telemetry: telemetry, log: log})
+	must(err)
+	ctx, stop := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { must(s.serve(ctx)) })
+	answerUsage(s.agentsAddr(), filepath.Join(dir, "demo.sock"))
+	stop()
+	serving.Wait()
+}
+
+// discard exports spans to nowhere, after touching what an exporter would.
+type discard struct{}
+
+func (discard) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
+	for _, span := range spans {
+		_ = attribute.NewSet(span.Attributes()...)
+	}
+	return nil
+}
+func (discard) Shutdown(context.Context) error { return nil }
+
+// answerUsage prints the addresses, and what the process has used for each
+// line it is sent, until its standard input ends.
+func answerUsage(addresses ...string) {
+	fmt.Println(strings.Join(addresses, " "))
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		var usage syscall.Rusage
+		must(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+		var memory runtime.MemStats
+		runtime.ReadMemStats(&memory)
+		cpu := float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e3
+		fmt.Println(strconv.FormatFloat(cpu, 'f', 1, 64), memory.Mallocs)
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
