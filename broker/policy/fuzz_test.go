@@ -1,0 +1,115 @@
+package policy_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/credfree/credfree/broker/policy"
+)
+
+// FuzzParse: no file makes Parse panic, and no file that parses has a policy
+// that answers the zero Request, allows a scope that a search of the file
+// does not find, or has an agent that its own callers do not lead to.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(example))
+	_, cases := problemCases(f)
+	for _, c := range cases {
+		f.Add(c.data())
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := policy.Parse("/etc/credfree.yaml", data)
+		if err != nil {
+			if p != nil || err.Error() == "" {
+				t.Fatalf("got the policy %v and the error %q", p, err)
+			}
+			return
+		}
+		if d := p.Decide(policy.Request{}); d.Allowed {
+			t.Fatalf("the zero request is allowed: %+v", d)
+		}
+		for name, agent := range p.Agents {
+			for _, caller := range agent.Callers {
+				checkCaller(t, p, name, agent, caller, string(data))
+			}
+		}
+	})
+}
+
+func checkCaller(t *testing.T, p *policy.Policy, name string, agent *policy.Agent, caller policy.Caller, file string) {
+	t.Helper()
+	r := policy.Request{Peer: policy.Peer{Socket: caller.Socket, KeyFile: caller.KeyFile}, Identity: agent.Identities[0]}
+	if len(caller.UIDs) > 0 {
+		r.Peer.UID, r.Peer.Known = caller.UIDs[0], true
+	}
+	if !agent.Expires.IsZero() {
+		r.Now = agent.Expires.Add(-1)
+	}
+	for _, scope := range agent.Scopes {
+		r.Scope = scope
+		d := p.Decide(r)
+		if !d.Allowed || d.Agent != agent || d.Scope != scope {
+			t.Fatalf("%+v: got %+v, want agent %s with its own scope", r, d, name)
+		}
+		if !strings.Contains(file, d.Scope) {
+			t.Fatalf("%q is allowed and not in the file", d.Scope)
+		}
+		r.Scope = strings.ToUpper(scope)
+		if d := p.Decide(r); d.Allowed && !slices.Contains(agent.Scopes, r.Scope) {
+			t.Fatalf("%q is allowed and not in the list %q", r.Scope, agent.Scopes)
+		}
+	}
+}
+
+// FuzzDecide: whatever is asked, an allowed request has an agent, an identity
+// of that agent that is not expired, and scopes that are in the agent's list,
+// letter for letter, and of one resource; a denied one has a reason, a rule
+// and a hint, and no scope.
+func FuzzDecide(f *testing.F) {
+	p := parse(f, example)
+	seeds := requests()
+	for i := 0; i < len(seeds); i += 37 {
+		r := seeds[i]
+		f.Add(r.Peer.Socket, r.Peer.UID, r.Peer.Known, r.Peer.KeyFile, r.Peer.KeyRefused, r.Agent, r.Identity, r.Scope, r.Now.Unix())
+	}
+	f.Fuzz(func(t *testing.T, socket string, uid uint32, known bool, keyFile string, refused bool, agent, identity, scope string, now int64) {
+		r := policy.Request{
+			Peer:  policy.Peer{Socket: socket, UID: uid, Known: known, KeyFile: keyFile, KeyRefused: refused},
+			Agent: agent, Identity: identity, Scope: scope, Now: time.Unix(now, 0),
+		}
+		d := p.Decide(r)
+		if e := p.Explain(r).Decision; e.Reason != d.Reason || e.Rule != d.Rule || e.Scope != d.Scope {
+			t.Fatalf("%+v: Decide says %+v, Explain %+v", r, d, e)
+		}
+		if !d.Allowed {
+			if d.Reason == "" || d.Rule == "" || d.Hint == "" || len(d.Hint) > 1024 || len(d.Scopes) != 0 || d.Scope != "" {
+				t.Fatalf("%+v: got the denial %+v", r, d)
+			}
+			return
+		}
+		if !slices.Contains(d.Agent.Identities, d.Identity) || identity != "" && identity != d.Identity {
+			t.Fatalf("%+v: got the identity %q", r, d.Identity)
+		}
+		if !d.Agent.Expires.IsZero() && !r.Now.Before(d.Agent.Expires) {
+			t.Fatalf("%+v: agent %s has expired", r, d.Agent.Name)
+		}
+		asked := strings.Fields(scope)
+		for _, s := range asked {
+			if !slices.Contains(d.Agent.Scopes, s) || !slices.Contains(d.Scopes, s) || s[:strings.LastIndex(s, "/")] != d.Resource {
+				t.Fatalf("%+v: %q is allowed by %+v", r, s, d)
+			}
+		}
+		if len(asked) == 0 || !slices.IsSorted(d.Scopes) || strings.Join(d.Scopes, " ") != d.Scope {
+			t.Fatalf("%+v: got the scopes %q, %q", r, d.Scopes, d.Scope)
+		}
+	})
+}
+
+// TestFuzzSeeds: a fuzz target whose seeds were lost would pass for ever.
+func TestFuzzSeeds(t *testing.T) {
+	_, cases := problemCases(t)
+	if len(cases) < 50 || len(requests()) < 1000 {
+		t.Errorf("got %d files and %d requests", len(cases), len(requests()))
+	}
+}

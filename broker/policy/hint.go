@@ -1,0 +1,108 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Hints say what to change and where. They are built for denials only, and
+// hold nothing of the caller's but what quote has made harmless.
+
+func nobodyHint(p Peer, rule string) string {
+	switch {
+	case rule != "agents" && p.Known:
+		return fmt.Sprintf("the peer runs as uid %d, which %s does not list", p.UID, rule)
+	case rule != "agents":
+		return "the kernel does not vouch for the peer's uid, and " + rule + " lists uids: connect to the agent's unix socket on the same machine"
+	case p.Socket != "":
+		return "no agent has a caller with the socket " + quote(p.Socket) + ": add one under agents.<name>.callers"
+	case p.KeyRefused:
+		return "the key that was presented is in no keyFile of the policy: present what is in the agent's own file, or no key"
+	case p.KeyFile != "":
+		return "no agent has a caller with the keyFile " + quote(p.KeyFile) + ": add one under agents.<name>.callers"
+	case p.Known:
+		return fmt.Sprintf("no agent has a tcp caller for uid %d without a key: add {tcp: {uids: [%d]}} under agents.<name>.callers, or use the agent's socket or key", p.UID, p.UID)
+	}
+	return "the kernel does not vouch for the peer's uid: connect to the agent's unix socket, or present the agent's key"
+}
+
+func mismatchHint(a *Agent, claimed string) string {
+	return "the request calls itself " + quote(claimed) + ", and the peer is agent " + a.Name +
+		": send that name, the client id of one of its identities, or no name"
+}
+
+func expiredHint(a *Agent) string {
+	return "the last day was " + lastDay(a) + " (UTC): change " + a.rules.expires + " if the agent is still wanted"
+}
+
+func identityHint(a *Agent, identity string) string {
+	return "add " + quote(identity) + " to agents." + a.Name + ".identities, or name another; " + didYouMean(identity, a.Identities)
+}
+
+func noIdentityHint(a *Agent) string {
+	return "name one identity in the request, or set agents." + a.Name + ".identity; " + didYouMean("", a.Identities)
+}
+
+func noScopeHint(a *Agent) string {
+	if len(a.Scopes) == 0 {
+		return "send a scope, and list it in " + a.rules.scopes + ", which is empty"
+	}
+	return "send a scope of " + a.rules.scopes + ", e.g. " + a.Scopes[0]
+}
+
+func malformedHint(scope, defect string) string {
+	return "the scope " + quote(scope) + " " + defect + ": " + scopeHint(scope)
+}
+
+// scopeHint says how to write a scope that is not canonical.
+func scopeHint(scope string) string {
+	if isOIDC(scope) {
+		return "remove it: it asks for the sign-in of a user, and an application token has none; the scope of an API reads like https://graph.microsoft.com/.default"
+	}
+	if guess := canonicalScope(scope); guess != "" {
+		return "write " + guess
+	}
+	return "write <resource>/<name>, e.g. https://graph.microsoft.com/.default"
+}
+
+func mixedHint(first, other string) string {
+	return "the scopes belong to " + quote(first) + " and to " + quote(other) + ": a token is for one resource, ask for one at a time"
+}
+
+func notAllowedHint(a *Agent, scope, resource string) string {
+	hint := "add " + quote(scope) + " to " + a.rules.scopes + " if the agent may have it"
+	if near := nearScope(a, scope, resource); near != "" {
+		hint += "; the policy lists " + near + "; scopes are compared exactly"
+	}
+	return hint
+}
+
+// nearScope returns the scope of the list that was probably meant: one that
+// differs in case or in one short place, else one of the same resource.
+func nearScope(a *Agent, scope, resource string) string {
+	sameResource := ""
+	for _, listed := range a.Scopes {
+		if strings.EqualFold(listed, scope) || differOnce(listed, scope) {
+			return listed
+		}
+		if sameResource == "" && a.grants[listed].resource == resource {
+			sameResource = listed
+		}
+	}
+	return sameResource
+}
+
+// differOnce reports whether a and b are equal but for one place of at most
+// three bytes. It takes linear time: a denied caller chooses one of the two.
+func differOnce(a, b string) bool {
+	shorter := min(len(a), len(b))
+	prefix := 0
+	for prefix < shorter && a[prefix] == b[prefix] {
+		prefix++
+	}
+	suffix := 0
+	for suffix < shorter-prefix && a[len(a)-1-suffix] == b[len(b)-1-suffix] {
+		suffix++
+	}
+	return max(len(a), len(b))-prefix-suffix <= 3
+}
