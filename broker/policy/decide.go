@@ -24,7 +24,7 @@ func (p *Policy) decide(r Request, t *trace) Decision {
 
 	// 2. The agent: not confused about itself, and not expired.
 	if !agent.isCalled(r.Agent) {
-		return t.deny(stepAgent, d, AgentMismatch, agent.rules.agent, mismatchHint(agent, r.Agent))
+		return t.deny(stepAgent, d, AgentMismatch, agent.rules.agent, mismatchHint(agent))
 	}
 	if agent.expired(r.Now) {
 		return t.deny(stepAgent, d, AgentExpired, agent.rules.expires, expiredHint(agent))

@@ -5,8 +5,10 @@ import (
 	"strings"
 )
 
-// Hints say what to change and where. They are built for denials only, and
-// hold nothing of the caller's but what quote has made harmless.
+// Hints say what to change and where. They are built for denials only. Of the
+// caller's own words they hold scopes that look like one, in quotes and cut:
+// what else a confused agent sends may be a key that ended up in the wrong
+// parameter, and a hint ends up in logs.
 
 func nobodyHint(p Peer, rule string) string {
 	switch {
@@ -26,8 +28,8 @@ func nobodyHint(p Peer, rule string) string {
 	return "the kernel does not vouch for the peer's uid: connect to the agent's unix socket, or present the agent's key"
 }
 
-func mismatchHint(a *Agent, claimed string) string {
-	return "the request calls itself " + quote(claimed) + ", and the peer is agent " + a.Name +
+func mismatchHint(a *Agent) string {
+	return "the request gives another name than that of the peer, which is agent " + a.Name +
 		": send that name, the client id of one of its identities, or no name"
 }
 
@@ -36,7 +38,7 @@ func expiredHint(a *Agent) string {
 }
 
 func identityHint(a *Agent, identity string) string {
-	return "add " + quote(identity) + " to agents." + a.Name + ".identities, or name another; " + didYouMean(identity, a.Identities)
+	return "add the identity that was asked for to agents." + a.Name + ".identities, or name another; " + didYouMean(identity, a.Identities)
 }
 
 func noIdentityHint(a *Agent) string {
@@ -51,7 +53,22 @@ func noScopeHint(a *Agent) string {
 }
 
 func malformedHint(scope, defect string) string {
+	if !looksLikeScope(scope) {
+		return "the scope " + defect + ": " + scopeHint("")
+	}
 	return "the scope " + quote(scope) + " " + defect + ": " + scopeHint(scope)
+}
+
+// looksLikeScope tells a scope that was written wrongly from a secret that was
+// sent in its place: the beginning of a resource, or the dotted words of a
+// permission such as User.Read.
+func looksLikeScope(s string) bool {
+	resource, _, _ := strings.Cut(s, "/")
+	if strings.Contains(s, "://") || isGUID(strings.ToLower(resource)) || isOIDC(s) {
+		return true
+	}
+	letters := strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.")
+	return len(s) <= 64 && letters == "" && strings.Contains(s, ".")
 }
 
 // scopeHint says how to write a scope that is not canonical.
