@@ -49,7 +49,7 @@ func TestDenials(t *testing.T) {
 	w := newWorld(t)
 	nobody := context.WithValue(t.Context(), peerKey{}, peer.Peer{Network: "tcp"})
 	for name, test := range map[string]struct {
-		ctx    context.Context
+		ctx    context.Context //nolint:containedctx // a row of a table
 		req    broker.Request
 		reason policy.Reason
 	}{

@@ -162,7 +162,7 @@ func renderTrace(spans []sdktrace.ReadOnlySpan) string {
 			out.WriteString("\n")
 			var lines []string
 			for _, a := range span.Attributes() {
-				value := a.Value.Emit()
+				value := a.Value.String()
 				if changing.MatchString(string(a.Key)) {
 					value = "…"
 				}

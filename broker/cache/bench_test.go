@@ -40,7 +40,7 @@ func filled(b *testing.B, n int) *Cache[*[2048]byte] {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { c.Close(context.Background()) })
+	b.Cleanup(func() { _ = c.Close(context.Background()) })
 	for i := range n {
 		key := benchKey(i)
 		key.Scopes = strings.Clone(key.Scopes) // parsed from a request

@@ -65,7 +65,7 @@ type How struct {
 
 	// Leader is, for Joined, the context of whoever started the fetch, so that a span
 	// can be linked to theirs. It may be done already. nil otherwise.
-	Leader context.Context
+	Leader context.Context //nolint:containedctx // it is the answer, not a context to work under
 }
 
 // Cache is a cache of V by Key. Create it with New and end it with Close. Its

@@ -100,10 +100,10 @@ func TestFetchThatDoesNotReturn(t *testing.T) {
 		{"panic with text", func(context.Context) (Entry[string], error) { panic(token) }, "string"},
 		{"panic of the runtime", func(context.Context) (Entry[string], error) {
 			var none map[string]int
-			none[token] = 1
+			none[token] = 1 //nolint:govet,staticcheck // the panic is the test
 			return Entry[string]{}, nil
 		}, "runtime."},
-		{"panic with nil", func(context.Context) (Entry[string], error) { panic(nil) }, "*runtime.PanicNilError"},
+		{"panic with nil", func(context.Context) (Entry[string], error) { panic(nil) }, "*runtime.PanicNilError"}, //nolint:govet,staticcheck // the panic is the test
 		{"Goexit", func(context.Context) (Entry[string], error) {
 			runtime.Goexit()
 			return Entry[string]{}, nil

@@ -15,7 +15,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer c.Close(ctx)
+	defer func() { _ = c.Close(ctx) }()
 
 	key := cache.Key{Agent: "researcher", Identity: "graph", Scopes: "Mail.Read User.Read"}
 	fetch := func(context.Context) (cache.Entry[string], error) {

@@ -10,7 +10,7 @@ import (
 type flight[V any] struct {
 	// leader is the context of whoever started the fetch. It is kept only as long as
 	// the flight, to be handed to those who join; nothing here waits on it.
-	leader  context.Context
+	leader  context.Context //nolint:containedctx // only handed on
 	started instant
 	cancel  context.CancelFunc
 
@@ -26,7 +26,7 @@ type flight[V any] struct {
 // flight for key and the cache open. now is when the caller came in: if the lock
 // was contended, the lifetime counts from a little too early, never too late.
 func (c *Cache[V]) start(ctx context.Context, key Key, fetch Fetch[V], now instant) *flight[V] {
-	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.FetchTimeout)
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.FetchTimeout) //nolint:gosec // run calls cancel
 	f := &flight[V]{leader: ctx, started: now, cancel: cancel, done: make(chan struct{})}
 	c.flights[key] = f
 	c.running[f] = struct{}{}

@@ -71,13 +71,13 @@ func TestGetAfterPurgeStartsAFetchOfItsOwn(t *testing.T) {
 		c := newCache(t, Config{})
 		old := &server{latency: 10 * time.Second}
 		old.answer(Entry[string]{Value: "stale", Lifetime: time.Hour}, nil)
-		go c.Get(t.Context(), alice, old.fetch)
+		go func() { _, _, _, _ = c.Get(t.Context(), alice, old.fetch) }()
 		synctest.Wait()
 		c.Purge(byAgent(alice.Agent))
 
 		next := &server{latency: 20 * time.Second}
 		next.answer(Entry[string]{Value: "new", Lifetime: time.Hour}, nil)
-		go c.Get(t.Context(), alice, next.fetch)
+		go func() { _, _, _, _ = c.Get(t.Context(), alice, next.fetch) }()
 		time.Sleep(15 * time.Second) // the old fetch has returned, the new one has not
 		wantMiss(t, c, alice)
 		if v, _, how := mustGet(t, c, alice, next.fetch); v != "new" || how.Outcome != Joined {
@@ -94,7 +94,7 @@ func TestPurgeLeavesOtherFetchesAlone(t *testing.T) {
 		c := newCache(t, Config{})
 		s := &server{latency: time.Second}
 		s.answer(Entry[string]{Value: "token", Lifetime: time.Hour}, nil)
-		go c.Get(t.Context(), alice, s.fetch)
+		go func() { _, _, _, _ = c.Get(t.Context(), alice, s.fetch) }()
 		synctest.Wait()
 		c.Purge(byAgent("writer"))
 		mustGet(t, c, alice, s.fetch)

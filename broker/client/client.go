@@ -168,8 +168,7 @@ func (c *Client) Token(ctx context.Context, req TokenRequest) (Token, error) {
 func (c *Client) send(req *http.Request) (token Token, err error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var u *url.Error
-		if errors.As(err, &u) {
+		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err
 		}
 		return Token{}, &UnreachableError{Where: c.where(), Err: err}

@@ -54,7 +54,7 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 // context that carries it. Only issuances with such work need Open: the span
 // of all others is made when they are closed, with the record's start time.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
-	ctx, rec.span = r.tracer.Start(ctx, "token.issue",
+	ctx, rec.span = r.tracer.Start(ctx, "token.issue", //nolint:spancheck // Close ends it
 		trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(rec.Start), rec.start())
 	return ctx
 }
@@ -74,9 +74,10 @@ func (r *Recorder) Link(rec *Record, other context.Context) {
 // span, with the reason of a failure or "".
 func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, func(reason string)) {
 	cause := trace.LinkFromContext(ctx)
-	ctx, span := r.tracer.Start(ctx, "token.refresh", trace.WithNewRoot(), trace.WithLinks(cause),
+	ctx, span := r.tracer.Start(ctx, "token.refresh", //nolint:spancheck // the function returned ends it
+		trace.WithNewRoot(), trace.WithLinks(cause),
 		trace.WithAttributes(keyAgent.String(agent), keyCache.String("refresh")))
-	return ctx, func(reason string) {
+	return ctx, func(reason string) { //nolint:spancheck // see above
 		if reason != "" {
 			span.SetAttributes(keyErrorType.String(reason))
 			span.SetStatus(codes.Error, reason)

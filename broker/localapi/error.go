@@ -78,6 +78,8 @@ func codeOf(reason policy.Reason) string {
 		return "unauthorized_client"
 	case policy.ScopeMissing, policy.ScopeMalformed, policy.ScopeMixedResources, policy.ScopeNotAllowed:
 		return "invalid_scope"
+	case policy.IdentityMissing, reasonBadRequest:
+		return "invalid_request"
 	}
 	return "invalid_request"
 }

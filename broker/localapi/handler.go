@@ -60,15 +60,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // refuseForeign answers what a browser, a proxy or a rebound DNS name sent.
 func (h *Handler) refuseForeign(w http.ResponseWriter, r *http.Request, cause error) {
 	reason, hint := policy.Reason("foreign_request"), ""
-	var refusal *peer.Refusal
-	if errors.As(cause, &refusal) {
+	if refusal, ok := errors.AsType[*peer.Refusal](cause); ok {
 		reason, hint = policy.Reason("foreign_"+refusal.Reason), refusal.Hint
 	}
 	issued, err := h.broker.Refuse(traceContext(r), broker.Request{Door: doorOf(r)}, reason, hint)
 	w.Header().Set(client.IssuanceHeader, issued.ID)
 	status, wire := describe(err, issued.ID)
-	var denied *broker.Denied
-	if errors.As(err, &denied) {
+	if _, ok := errors.AsType[*broker.Denied](err); ok {
 		status, wire.Code, wire.Description = http.StatusForbidden, "access_denied", cause.Error()
 	}
 	writeError(w, status, wire)

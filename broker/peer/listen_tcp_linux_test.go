@@ -189,7 +189,7 @@ func TestAcceptWithoutFreeFiles(t *testing.T) {
 		withSpareFiles(t, 0, func() {
 			_, err := l.Accept()
 			// net/http waits and tries again exactly if the error itself says that it is temporary.
-			if ne, ok := err.(net.Error); !ok || !ne.Temporary() {
+			if ne, ok := errors.AsType[net.Error](err); !ok || !ne.Temporary() { //nolint:staticcheck // deprecated, and what net/http asks
 				t.Errorf("%s: got %v, want a temporary net.Error", l.Addr().Network(), err)
 			}
 		})

@@ -130,7 +130,7 @@ func (l *unixListener) stat(name string) (id fileID, mode uint32, err error) {
 	if err := unix.Fstatat(int(l.folder.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fileID{}, 0, err
 	}
-	return fileID{uint64(st.Dev), st.Ino}, st.Mode, nil
+	return fileID{uint64(st.Dev), st.Ino}, st.Mode, nil //nolint:unconvert // Dev is not 64 bits wide everywhere
 }
 
 // checkVacant allows two situations: nothing is at the path, or a socket on which nobody answers.

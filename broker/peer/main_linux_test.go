@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -111,19 +112,19 @@ func decodeWho(t *testing.T, body string) who {
 // serve runs an http.Server on l until the test ends.
 func serve(t *testing.T, l net.Listener, h http.Handler) {
 	t.Helper()
-	s := &http.Server{Handler: h, ConnContext: ConnContext}
+	s := &http.Server{Handler: h, ConnContext: ConnContext, ReadHeaderTimeout: time.Minute}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {
 		_ = s.Close()
-		<-done
+		<-done //nolint:errcheck // a channel
 	})
 }
 
 // folder returns a short-named folder that every user can enter; t.TempDir's are long and closed.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "peer")
+	dir, err := os.MkdirTemp("", "peer") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

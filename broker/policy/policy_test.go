@@ -177,7 +177,7 @@ func TestAllowedDecisionIsCanonical(t *testing.T) {
 // TestAnyLocalProcess: any: true lets in whoever comes over TCP without a key
 // that another agent must present, and nobody over a socket.
 func TestAnyLocalProcess(t *testing.T) {
-	base := strings.Split(example, "agents:")[0]
+	base, _, _ := strings.Cut(example, "agents:")
 	open := base + "agents:\n  open: {identity: billing, callers: [{tcp: {any: true}}], allow: {scopes: [" + graph + "]}}\n"
 	keyed := open + "  keyed: {identity: billing, callers: [{tcp: {keyFile: /keys/keyed}}], allow: {scopes: [" + graph + "]}}\n"
 	for _, test := range []struct {

@@ -112,8 +112,7 @@ func report(stderr io.Writer, err error) int {
 		return exitOK
 	}
 	code, hints := exitError, []string(nil)
-	var f *failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*failure](err); ok {
 		code, hints = f.code, f.hints
 	}
 	if text := err.Error(); text != "" {

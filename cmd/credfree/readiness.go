@@ -49,8 +49,7 @@ func (s *service) entraState(context.Context) admin.PartState {
 		return admin.PartState{OK: true, Detail: "not asked yet"}
 	}
 	when := "last asked at " + at.UTC().Format(time.RFC3339)
-	var failure *exchange.Error
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*exchange.Error](err); ok {
 		return admin.PartState{Detail: when, Error: failure.Message, Hint: failure.Hint}
 	}
 	return admin.PartState{OK: true, Detail: when}
@@ -62,8 +61,7 @@ func (s *service) sourceState(source workload.Source) func(context.Context) admi
 		if err == nil {
 			err = assertion.Check(s.cfg.policy.Cloud.Audience, time.Now())
 		}
-		var problem *workload.Error
-		if errors.As(err, &problem) {
+		if problem, ok := errors.AsType[*workload.Error](err); ok {
 			return admin.PartState{Error: problem.Message, Hint: problem.Hint}
 		}
 		return admin.PartState{OK: true, Detail: "valid until " + assertion.ExpiresAt.UTC().Format(time.RFC3339)}

@@ -56,8 +56,7 @@ func TestReadmeListsTheAttributes(t *testing.T) {
 func TestReadmePolicyIsValid(t *testing.T) {
 	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(section(t, "policy")), "```yaml\n"), "```")
 	p, err := policy.Parse("README.md", []byte(text))
-	var problems policy.Problems
-	if errors.As(err, &problems) {
+	if problems, ok := errors.AsType[policy.Problems](err); ok {
 		t.Fatalf("the policy of README.md is wrong:\n%s", problems)
 	}
 	check(t, err)

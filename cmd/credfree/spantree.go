@@ -69,7 +69,7 @@ func attributeLines(span sdktrace.ReadOnlySpan) []string {
 	var lines []string
 	for _, a := range span.Attributes() {
 		if strings.HasPrefix(string(a.Key), "credfree.") || a.Key == "http.response.status_code" {
-			lines = append(lines, string(a.Key)+" = "+a.Value.Emit())
+			lines = append(lines, string(a.Key)+" = "+a.Value.String())
 		}
 	}
 	slices.SortFunc(lines, cmp.Compare)

@@ -54,8 +54,7 @@ func tokenCommand(std stdio) *cli.Command {
 
 // refused gives a broker's refusal its exit code and its hints.
 func refused(err error) error {
-	var unreachable *client.UnreachableError
-	if errors.As(err, &unreachable) {
+	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		return fail(exitUnreachable, err, "start one with: credfree serve --config FILE, or say where it is with --url or --socket")
 	}
 	var refusal *client.Error

@@ -61,8 +61,7 @@ func (f File) unavailable(err error) error {
 
 // reason is the system's word without the path, which the message has already.
 func reason(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err.Error()
 	}
 	return err.Error()

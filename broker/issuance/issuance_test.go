@@ -1,0 +1,151 @@
+package issuance_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/credfree/credfree/broker/issuance"
+)
+
+// disk is an audit sink that takes only so many bytes.
+type disk struct {
+	room int
+	text bytes.Buffer
+}
+
+var errFull = errors.New("no space left on device")
+
+func (d *disk) Write(p []byte) (int, error) {
+	n := min(len(p), d.room)
+	d.room -= n
+	d.text.Write(p[:n])
+	if n < len(p) {
+		return n, errFull
+	}
+	return n, nil
+}
+
+func record(t *testing.T, sink *disk) (*issuance.Recorder, func() error) {
+	t.Helper()
+	recorder, err := issuance.NewRecorder(issuance.Config{Audit: sink})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recorder, func() error {
+		return recorder.Close(t.Context(), &issuance.Record{ID: issuance.NewID(), Start: time.Now(), Agent: "demo", Decision: issuance.Allow})
+	}
+}
+
+// A line that was cut by a full disk spoils no later one, and readiness knows.
+func TestAuditOnAFullDisk(t *testing.T) {
+	sink := &disk{room: 1 << 20}
+	recorder, write := record(t, sink)
+	if err := write(); err != nil || recorder.AuditError() != nil {
+		t.Fatalf("got %v, %v", err, recorder.AuditError())
+	}
+	sink.room = 50
+	for range 3 {
+		if err := write(); !errors.Is(err, errFull) || !errors.Is(recorder.AuditError(), errFull) {
+			t.Fatalf("got %v, %v, want %v", err, recorder.AuditError(), errFull)
+		}
+	}
+	sink.room = 1 << 20
+	if err := write(); err != nil || recorder.AuditError() != nil {
+		t.Fatalf("got %v, %v", err, recorder.AuditError())
+	}
+	lines := strings.Split(strings.TrimSpace(sink.text.String()), "\n")
+	if len(lines) != 3 || !json.Valid([]byte(lines[0])) || json.Valid([]byte(lines[1])) || !json.Valid([]byte(lines[2])) {
+		t.Errorf("got %d lines, want a whole one, a torn one and a whole one:\n%s", len(lines), sink.text.String())
+	}
+}
+
+// Every field, with values that need escaping, is one line of valid JSON.
+func TestAuditLineIsJSON(t *testing.T) {
+	sink := &disk{room: 1 << 20}
+	recorder, _ := record(t, sink)
+	odd := "a\"b\\c\nd\u2028é\x00"
+	rec := &issuance.Record{ID: odd, Start: time.Unix(1, 0), Door: odd, Grant: odd, Agent: odd, Owner: odd, PeerNet: odd, PeerSocket: odd, PeerUID: 1<<32 - 1, PeerKnown: true,
+		Identity: odd, Tenant: odd, ClientID: odd, Scopes: []string{odd, odd}, Revision: odd, Decision: issuance.Fail, Reason: odd, Rule: odd, Cache: issuance.Miss, TokenKind: odd,
+		ExpiresAt: time.Unix(2, 0), UniqueID: odd, CorrelationID: odd, RequestID: odd, EntraError: odd, EntraCodes: []int{1, 2}}
+	if err := recorder.Close(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(sink.text.Bytes(), &fields); err != nil {
+		t.Fatalf("%v: %s", err, sink.text.String())
+	}
+	if strings.Count(sink.text.String(), "\n") != 1 || fields["agent"] != odd || fields["event"] != "token.failed" || fields["peer_uid"] != float64(1<<32-1) {
+		t.Errorf("got %v", fields)
+	}
+	if len(fields) < 25 {
+		t.Errorf("got %d fields, want all", len(fields))
+	}
+}
+
+func TestConcurrentLinesStayWhole(t *testing.T) {
+	sink := &disk{room: 1 << 24}
+	_, write := record(t, sink)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 100 {
+				if err := write(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	count := 0
+	for line := range strings.Lines(sink.text.String()) {
+		count++
+		if !json.Valid([]byte(line)) {
+			t.Fatalf("line %q", line)
+		}
+	}
+	if count != 800 {
+		t.Errorf("got %d lines, want 800", count)
+	}
+}
+
+func TestScopesAreFitToBeRecorded(t *testing.T) {
+	const graph = "https://graph.microsoft.com/.default"
+	for name, test := range map[string]struct{ in, want []string }{
+		"good":       {[]string{graph, "api://a/b", "00000003-0000-0000-c000-000000000000/.default"}, []string{graph, "api://a/b", "00000003-0000-0000-c000-000000000000/.default"}},
+		"a token":    {[]string{graph, "eyJhbGciOiJSUzI1NiJ9.e30.x"}, []string{graph, "(withheld)"}},
+		"hidden":     {[]string{"https://graph.microsoft.com/eyJhbGciOiJSUzI1NiJ9"}, []string{"(withheld)"}},
+		"a key":      {[]string{"hunter2hunter2hunter2"}, []string{"(withheld)"}},
+		"long":       {[]string{graph + strings.Repeat("a", 300)}, []string{"(withheld)"}},
+		"control":    {[]string{"https://a/\x1b[31m"}, []string{"(withheld)"}},
+		"none":       {nil, nil},
+		"very many":  {slices.Repeat([]string{graph}, 100), slices.Repeat([]string{graph}, 16)},
+		"after good": {[]string{"x", graph}, []string{"(withheld)", graph}},
+	} {
+		if got := issuance.Scopes(test.in); !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestIDsDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for range 1000 {
+		id := issuance.NewID()
+		if len(id) != 32 || seen[id] {
+			t.Fatalf("got %q", id)
+		}
+		seen[id] = true
+	}
+}
+
+func TestRecorderNeedsAnAuditSink(t *testing.T) {
+	if _, err := issuance.NewRecorder(issuance.Config{}); err == nil {
+		t.Error("a recorder without an audit sink was made")
+	}
+}
