@@ -77,10 +77,11 @@ func demo(ctx context.Context, std stdio, dir string, keep bool) (err error) {
 	serving.Go(func() { served = s.serve(ctx) })
 	defer func() { stop(); serving.Wait(); err = errors.Join(err, served) }()
 
-	if err := askAll(ctx, s, dir); err != nil {
+	hints, err := askAll(ctx, s, dir)
+	if err != nil {
 		return err
 	}
-	if err := showDemo(std.out, audit.lines(), spans); err != nil {
+	if err := showDemo(std.out, audit.lines(), hints, spans); err != nil {
 		return err
 	}
 	if !keep {
@@ -103,8 +104,8 @@ func demoAgents() string {
 }
 
 // askAll lets the three agents ask: one is allowed twice, one wants what it
-// was not given, one is nobody.
-func askAll(ctx context.Context, s *service, dir string) error {
+// was not given, one is nobody. It returns what the refused were told.
+func askAll(ctx context.Context, s *service, dir string) (hints []string, err error) {
 	reporter := client.Config{Socket: filepath.Join(dir, "reporter.sock")}
 	archivist := client.Config{Socket: filepath.Join(dir, "archivist.sock")}
 	stranger := client.Config{URL: "http://" + s.agentsAddr()}
@@ -114,15 +115,18 @@ func askAll(ctx context.Context, s *service, dir string) error {
 	}{{reporter, false}, {reporter, false}, {archivist, true}, {stranger, true}} {
 		asker, err := client.New(ask.who)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		_, err = asker.Token(ctx, client.TokenRequest{Scope: graphScope})
-		var refusal *client.Error
-		if ask.refused != errors.As(err, &refusal) || err != nil && refusal == nil {
-			return fmt.Errorf("the demo went otherwise than it should: %w", err)
+		refusal, refused := errors.AsType[*client.Error](err)
+		if refused != ask.refused || err != nil && !refused {
+			return nil, fmt.Errorf("the demo went otherwise than it should: %w", err)
+		}
+		if refused {
+			hints = append(hints, refusal.Error()+"\n    hint: "+refusal.Hint)
 		}
 	}
-	return nil
+	return hints, nil
 }
 
 // auditLine is what the demo shows of an audit line.
@@ -138,7 +142,7 @@ type auditLine struct {
 	Took     int64    `json:"duration_us"`
 }
 
-func showDemo(w io.Writer, lines [][]byte, spans *spanTree) error {
+func showDemo(w io.Writer, lines [][]byte, hints []string, spans *spanTree) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	var problems []error
 	row := func(cells ...string) {
@@ -157,10 +161,10 @@ func showDemo(w io.Writer, lines [][]byte, spans *spanTree) error {
 		if trace == "" {
 			trace = a.TraceID
 		}
-		row(dash(a.Agent), strings.Join(a.Scopes, " "), a.Decision, dash(a.Reason), dash(a.Rule), dash(a.Cache), fmt.Sprintf("%.1f ms", float64(a.Took)/1000))
+		row(dash(a.Agent), strings.Join(a.Scopes, " "), a.Decision, dash(a.Reason), dash(a.Rule), dash(a.Cache), fmt.Sprintf("%.2f ms", float64(a.Took)/1000))
 	}
 	problems = append(problems, table.Flush())
-	_, err = fmt.Fprintf(w, "\nThe trace of the first:\n\n%s\n", spans.render(trace))
+	_, err = fmt.Fprintf(w, "\nWhat the refused were told:\n\n  %s\n\nThe trace of the first request:\n\n%s", strings.Join(hints, "\n  "), spans.render(trace))
 	return errors.Join(append(problems, err)...)
 }
 

@@ -209,15 +209,34 @@ func (s *service) serve(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) {
 		err = nil
 	}
-	// ctx has ended, so stopping gets a context of its own.
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err = errors.Join(err, s.agents.Shutdown(draining), s.cache.Close(draining), s.operators.Shutdown(draining))
+	// ctx has ended, so stopping gets contexts of its own.
+	ended := context.WithoutCancel(ctx)
+	err = errors.Join(err, s.drain(ended, s.agents), s.closeCache(ended), s.drain(ended, s.operators))
 	serving.Wait()
-	flushing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	flushing, cancel := context.WithTimeout(ended, shutdownTime)
 	defer cancel()
 	if lost := s.cfg.telemetry.shutdown(flushing); lost != nil {
 		s.cfg.log.Warn("some telemetry was not exported before the end")
 	}
 	return err
+}
+
+// drain lets the requests under way end, and then cuts the rest: a client that
+// has stopped sending must not hold up the end.
+func (s *service) drain(ctx context.Context, server *http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.cfg.log.Warn("some requests had not ended and were cut off")
+		return server.Close()
+	}
+	return err
+}
+
+// closeCache ends the exchanges that nobody waits for any more.
+func (s *service) closeCache(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	return s.cache.Close(ctx)
 }

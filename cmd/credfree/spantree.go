@@ -1,13 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
+	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -53,10 +53,7 @@ func (t *spanTree) render(traceID string) string {
 				branch, next = "└─ ", "   "
 			}
 			took := span.EndTime().Sub(span.StartTime())
-			fmt.Fprintf(&out, "  %-34s %8.2f ms\n", indent+branch+span.Name(), float64(took.Microseconds())/1000)
-			for _, line := range attributeLines(span) {
-				fmt.Fprintf(&out, "  %s%s     %s\n", indent, next, line)
-			}
+			fmt.Fprintf(&out, "  %-24s %7.2f ms  %s\n", indent+branch+span.Name(), float64(took.Microseconds())/1000, summary(span))
 			draw(span.SpanContext().SpanID(), indent+next)
 		}
 	}
@@ -64,14 +61,19 @@ func (t *spanTree) render(traceID string) string {
 	return out.String()
 }
 
-// attributeLines are the span's own attributes, those that tell the story.
-func attributeLines(span sdktrace.ReadOnlySpan) []string {
-	var lines []string
-	for _, a := range span.Attributes() {
-		if strings.HasPrefix(string(a.Key), "credfree.") || a.Key == "http.response.status_code" {
-			lines = append(lines, string(a.Key)+" = "+a.Value.String())
+// told are the attributes that tell the story of a trace, in order.
+var told = []attribute.Key{
+	"credfree.agent", "credfree.decision", "credfree.cache", "credfree.token.kind", "credfree.assertion.subject", "credfree.entra.correlation_id", "http.response.status_code",
+}
+
+// summary is what a span says about itself, on one line.
+func summary(span sdktrace.ReadOnlySpan) string {
+	attributes := attribute.NewSet(span.Attributes()...)
+	var words []string
+	for _, key := range told {
+		if value, ok := attributes.Value(key); ok {
+			words = append(words, strings.TrimPrefix(string(key), "credfree.")+"="+value.String())
 		}
 	}
-	slices.SortFunc(lines, cmp.Compare)
-	return lines
+	return strings.Join(words, " ")
 }

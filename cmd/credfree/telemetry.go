@@ -136,4 +136,8 @@ func noSpans(context.Context) (sdktrace.SpanExporter, error) { return nowhere{},
 func (nowhere) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
 func (nowhere) Shutdown(context.Context) error                             { return nil }
 
-const shutdownTime = 3 * time.Second
+// Time for the end: for requests under way, and for telemetry.
+const (
+	drainTime    = 5 * time.Second
+	shutdownTime = 3 * time.Second
+)

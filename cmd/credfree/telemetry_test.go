@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -140,6 +141,25 @@ func TestMetricsAreServed(t *testing.T) {
 	}
 	if strings.Contains(text, "graph.microsoft.com") {
 		t.Error("a scope is a label")
+	}
+}
+
+// A client that stops half-way holds up the end for a moment, and no longer;
+// the end is a clean one.
+func TestStopWithARequestHalfWay(t *testing.T) {
+	var started time.Time
+	t.Run("broker", func(t *testing.T) {
+		r := startService(t, func(string) string { return anyProcess() })
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", r.agentsAddr())
+		check(t, err)
+		t.Cleanup(func() { check(t, conn.Close()) })
+		_, err = conn.Write([]byte("POST /oauth2/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\ngrant"))
+		check(t, err)
+		do(t, http.MethodGet, "http://"+r.adminAddr()+"/healthz", "") // the bytes above have arrived
+		started = time.Now()
+	})
+	if took := time.Since(started); took > drainTime+5*time.Second {
+		t.Errorf("the end took %s", took)
 	}
 }
 
