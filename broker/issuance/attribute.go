@@ -70,10 +70,26 @@ func Attributes() []Attribute {
 	}
 }
 
-// start are the attributes a sampler may look at.
-func (r *Record) start() trace.SpanStartEventOption {
-	return trace.WithAttributes(keyDecision.String(string(r.Decision)), keyCache.String(string(r.Cache)))
+// outcome is what a sampler may look at.
+type outcome struct {
+	decision Decision
+	cache    Cache
 }
+
+// starts are the start options of every outcome, made once: most spans are
+// started only to be dropped by the sampler.
+var starts = func() map[outcome]trace.SpanStartOption {
+	table := map[outcome]trace.SpanStartOption{}
+	for _, decision := range []Decision{Allow, Deny, Fail} {
+		for _, cache := range []Cache{"", Hit, Joined, Miss} {
+			table[outcome{decision, cache}] = trace.WithAttributes(keyDecision.String(string(decision)), keyCache.String(string(cache)))
+		}
+	}
+	return table
+}()
+
+// asServer is the kind of the spans; see starts.
+var asServer = trace.WithSpanKind(trace.SpanKindServer)
 
 // attributes are all attributes of a finished record.
 func (r *Record) attributes() []attribute.KeyValue {

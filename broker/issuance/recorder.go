@@ -27,6 +27,7 @@ type Config struct {
 // concurrent use.
 type Recorder struct {
 	tracer  trace.Tracer
+	traced  bool // the tracer is a real one
 	audit   *audit
 	metrics *metrics
 }
@@ -37,7 +38,8 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if cfg.Audit == nil {
 		return nil, errors.New("issuances need an audit sink")
 	}
-	if cfg.Tracer == nil {
+	traced := cfg.Tracer != nil
+	if !traced {
 		cfg.Tracer = tracenoop.NewTracerProvider().Tracer("")
 	}
 	if cfg.Meter == nil {
@@ -47,15 +49,19 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{tracer: cfg.Tracer, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
+	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
 }
 
 // Open starts the record's span, for work done under it, and returns the
 // context that carries it. Only issuances with such work need Open: the span
 // of all others is made when they are closed, with the record's start time.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
+	if !r.traced { // it still carries the caller's trace id
+		ctx, rec.span = r.tracer.Start(ctx, "token.issue") //nolint:spancheck // Close ends it
+		return ctx
+	}
 	ctx, rec.span = r.tracer.Start(ctx, "token.issue", //nolint:spancheck // Close ends it
-		trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(rec.Start), rec.start())
+		asServer, trace.WithTimestamp(rec.Start), starts[outcome{rec.Decision, rec.Cache}])
 	return ctx
 }
 

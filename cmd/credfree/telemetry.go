@@ -35,8 +35,15 @@ type telemetry struct {
 	flush   []func(context.Context) error
 }
 
-func (t *telemetry) tracer() trace.Tracer { return t.tracers.Tracer(instrumentationScope) }
-func (t *telemetry) meter() metric.Meter  { return t.meters.Meter(instrumentationScope) }
+// tracer is nil when spans go nowhere, which spares the hit path their making.
+func (t *telemetry) tracer() trace.Tracer {
+	if _, none := t.tracers.(noop.TracerProvider); none {
+		return nil
+	}
+	return t.tracers.Tracer(instrumentationScope)
+}
+
+func (t *telemetry) meter() metric.Meter { return t.meters.Meter(instrumentationScope) }
 
 // newTelemetry exports spans where OTEL_* say so, or nowhere, and to the
 // processors given; metrics to /metrics and, if OTEL_* say so, over OTLP too.

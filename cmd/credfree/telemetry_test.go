@@ -163,6 +163,25 @@ func TestStopWithARequestHalfWay(t *testing.T) {
 	}
 }
 
+// Two hundred callers at once on a cold broker, over real sockets: Entra is
+// asked once.
+func TestColdCallersOverRealSockets(t *testing.T) {
+	r := startService(t, func(string) string { return anyProcess() })
+	r.lab.host.Server.SetBehavior(entratest.Behavior{Delay: 300 * time.Millisecond})
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			if status, body := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+graphScope); status != http.StatusOK {
+				t.Errorf("got %d %s", status, body)
+			}
+		})
+	}
+	all.Wait()
+	if got := r.lab.host.Server.TokenRequests(); got != 1 {
+		t.Errorf("got %d token requests, want 1", got)
+	}
+}
+
 // Entra goes away and comes back, over real sockets and TLS.
 func TestEmulatorStopsAndStarts(t *testing.T) {
 	r := startService(t, func(string) string {
