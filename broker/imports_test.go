@@ -31,6 +31,8 @@ var arrows = map[string]struct {
 	"broker":             {[]string{"broker/policy", "broker/peer", "broker/cache", "broker/issuance", "exchange", "exchange/workload"}, "the one use case"},
 	"broker/localapi":    {[]string{"broker", "broker/client", "broker/peer", "broker/policy", "exchange"}, "doors decode and render"},
 	"broker/admin":       {[]string{"broker/peer"}, "operators see states, not tokens"},
+	"examples":           {nil, "a stranger's code"},
+	"examples/go-oauth2": {nil, "a stranger's code"},
 	"cmd/credfree": {[]string{"broker", "broker/admin", "broker/cache", "broker/client", "broker/issuance", "broker/localapi", "broker/peer", "broker/policy",
 		"exchange", "exchange/entratest", "exchange/workload"}, "the wiring"},
 }
