@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ func emulatorCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to write ca.pem, workload-token, user-token and credfree.yaml into"},
 			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` of the token service (default: a free port, kept in the folder)"},
 			&cli.StringFlag{Name: "issuer-listen", Usage: "loopback `ADDRESS` of the workload token issuer (default: a free port, kept in the folder)"},
+			&cli.StringFlag{Name: "manage-listen", Usage: "loopback `ADDRESS` of the management endpoint: what was asked, hostility, keys (default: a free port)"},
+			&cli.StringFlag{Name: "directory", Usage: "`FILE` of further tenants, in YAML, beside the demo's"},
 			&cli.DurationFlag{Name: "token-lifetime", Usage: "how long access tokens live (default: 60 to 90 minutes at random, as Entra's)"},
 			&cli.DurationFlag{Name: "workload-token-lifetime", Usage: "how long workload tokens live; the file is replaced at half of it", Value: time.Hour},
 		},
@@ -46,9 +49,13 @@ func emulate(c *cli.Context, std stdio) error {
 	if lifetime < 10*time.Second {
 		return fail(exitUsage, fmt.Errorf("workload tokens that live %s cannot be kept fresh", lifetime), "give them ten seconds at least")
 	}
+	tenants, err := readTenants(c.String("directory"))
+	if err != nil {
+		return err
+	}
 	lab, err := startLab(labConfig{
-		dir: dir, listen: c.String("listen"), issuerListen: c.String("issuer-listen"),
-		tokenLifetime: c.Duration("token-lifetime"), workloadLifetime: lifetime,
+		dir: dir, listen: c.String("listen"), issuerListen: c.String("issuer-listen"), manageListen: cmp.Or(c.String("manage-listen"), anyPort),
+		tenants: tenants, tokenLifetime: c.Duration("token-lifetime"), workloadLifetime: lifetime,
 	})
 	if err != nil {
 		return err
@@ -56,8 +63,8 @@ func emulate(c *cli.Context, std stdio) error {
 	if err := lab.write("credfree.yaml", lab.header()+anyProcess()); err != nil {
 		return errors.Join(err, lab.host.Close())
 	}
-	if _, err := fmt.Fprintf(std.out, "ready: Entra emulator at %s, never for production; next: credfree serve --config %s\n",
-		lab.host.URL, filepath.Join(dir, "credfree.yaml")); err != nil {
+	if _, err := fmt.Fprintf(std.out, "ready: Entra emulator at %s (APIs %s, management %s), never for production; next: credfree serve --config %s\n",
+		lab.host.URL, lab.host.APIURL, lab.host.ManagementURL, filepath.Join(dir, "credfree.yaml")); err != nil {
 		return errors.Join(err, lab.host.Close())
 	}
 	return errors.Join(lab.keepFresh(c.Context), lab.host.Close())
@@ -70,9 +77,28 @@ type lab struct {
 }
 
 type labConfig struct {
-	dir                             string // absolute
-	listen, issuerListen            string
-	tokenLifetime, workloadLifetime time.Duration
+	dir                                string // absolute
+	listen, issuerListen, manageListen string // manageListen "": no management endpoint
+	tenants                            []entratest.Tenant
+	tokenLifetime, workloadLifetime    time.Duration
+}
+
+const anyPort = "127.0.0.1:0"
+
+// readTenants reads the tenants of a directory file; "" has none.
+func readTenants(path string) ([]entratest.Tenant, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fail(exitError, fmt.Errorf("the directory cannot be read: %w", err), "name a YAML file with --directory")
+	}
+	directory, err := entratest.ParseDirectory(text)
+	if err != nil {
+		return nil, fail(exitError, fmt.Errorf("%s: %w", path, err), "the fields are those of entratest.Directory: go doc github.com/credfree/credfree/exchange/entratest.Directory")
+	}
+	return directory.Tenants, nil
 }
 
 // stateFile keeps the emulator's addresses and its certificate authority, so
@@ -80,7 +106,11 @@ type labConfig struct {
 const stateFile = "emulator-state.pem"
 
 func startLab(cfg labConfig) (*lab, error) {
-	hostConfig := entratest.HostConfig{TokenLifetime: cfg.tokenLifetime}
+	hostConfig := entratest.HostConfig{TokenLifetime: cfg.tokenLifetime, Management: cfg.manageListen, Directory: func(issuerURL string) entratest.Directory {
+		directory := entratest.DemoDirectory(issuerURL)
+		directory.Tenants = append(directory.Tenants, cfg.tenants...)
+		return directory
+	}}
 	switch state, err := os.ReadFile(filepath.Join(cfg.dir, stateFile)); {
 	case err == nil:
 		hostConfig.State = state

@@ -17,7 +17,8 @@ const allowedSkew = 5 * time.Minute
 const assertionTypeJWT = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // parsable are the algorithms a token may name and still be called a token.
-// Only RS256 is accepted in the end; the others get an error of their own.
+// Only RS256 is accepted in the end, and PS256 from clients that sign their
+// assertions themselves; the others get an error of their own.
 var parsable = []jose.SignatureAlgorithm{
 	jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
 	jose.ES256, jose.ES384, jose.ES512, jose.HS256, jose.HS384, jose.HS512, jose.EdDSA,
@@ -36,8 +37,14 @@ type tokenClaims struct {
 	Methods  []string `json:"amr"`
 }
 
-// isUser says that a token was issued for a user.
-func (c tokenClaims) isUser() bool { return c.Scope != "" || c.IDType == "user" }
+// isUser says that a token was issued for a user. That of an agent may have the
+// scope "/", which is none.
+func (c tokenClaims) isUser() bool {
+	if c.IDType != "" {
+		return c.IDType == "user"
+	}
+	return c.Scope != "" && c.Scope != "/"
+}
 
 // isIDToken recognises the id tokens of this server: they name no client.
 func (c tokenClaims) isIDToken() bool { return c.AppID == "" && c.AZP == "" }
@@ -52,6 +59,9 @@ type unverified struct {
 
 // parseToken reads a compact JWT that has the claims every flow needs.
 func parseToken(raw string) (unverified, bool) {
+	if strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' }) {
+		return unverified{}, false // a parser that skips white space would take it
+	}
 	tok, err := jwt.ParseSigned(raw, parsable)
 	if err != nil || len(tok.Headers) != 1 {
 		return unverified{}, false
@@ -64,59 +74,83 @@ func parseToken(raw string) (unverified, bool) {
 	return u, c.Issuer != "" && c.Subject != "" && len(c.Audience) > 0 && c.Expiry != nil
 }
 
+// all are the claims as they are, also those no flow needs.
+func (u unverified) all() map[string]any {
+	var all map[string]any
+	if u.token.UnsafeClaimsWithoutVerification(&all) != nil {
+		return nil
+	}
+	return all
+}
+
 // verify checks the signature with a key the caller trusts.
 func (u unverified) verify(key any) bool { return u.token.Claims(key) == nil }
 
-// authenticate accepts or refuses the client assertion of an application.
+// authenticateFederated accepts or refuses the token of a workload.
 //
 // The order is inferred, with one certainty: keys are only ever fetched from
 // issuers that a federated credential names.
-func (s *Server) authenticate(ctx context.Context, g *grant) (tokenClaims, error) {
-	// 1. Is it a token at all, and signed with an algorithm that counts?
-	u, ok := parseToken(g.form.Get("client_assertion"))
-	if !ok {
-		return tokenClaims{}, refuse(50027)
-	}
+func (s *Server) authenticateFederated(ctx context.Context, g *grant, u unverified) error {
+	// 1. Is it signed with an algorithm that counts?
 	if u.alg != string(jose.RS256) {
-		return tokenClaims{}, refuse(5002738, u.alg)
+		return refuse(5002738, u.alg)
 	}
 	// 2. Did the issuer sign it?
 	byIssuer := slices.DeleteFunc(slices.Clone(g.app.FederatedCredentials), func(c FederatedCredential) bool {
 		return c.Issuer != u.claims.Issuer
 	})
 	own := s.isOwnIssuer(u.claims.Issuer)
-	if err := s.verifyAssertion(ctx, u, own, len(byIssuer) > 0); err != nil {
-		return tokenClaims{}, err
+	if own {
+		if err := s.verifyOwn(u); err != nil {
+			return err
+		}
+	} else if len(byIssuer) > 0 {
+		if err := s.verifyForeign(ctx, u); err != nil {
+			return err
+		}
 	}
 	// 3. Is it valid now?
 	if err := s.checkTimes(u.claims); err != nil {
-		return tokenClaims{}, err
+		return err
 	}
 	// 4. Does a federated credential trust it?
-	return u.claims, matchCredential(g.app, u.claims, byIssuer, own)
+	if own {
+		if err := s.checkOwnToken(u.claims, byIssuer); err != nil {
+			return err
+		}
+	}
+	if err := matchCredential(g.app, u, byIssuer, own); err != nil {
+		return err
+	}
+	if g.hostile.propagating(s.cfg.Now()) {
+		return refuse(70021, u.claims.Issuer, u.claims.Subject, strings.Join(u.claims.Audience, ","))
+	}
+	return nil
 }
 
-func (s *Server) verifyAssertion(ctx context.Context, u unverified, own, trusted bool) error {
+// verifyOwn checks the signature of a token of this server.
+func (s *Server) verifyOwn(u unverified) error {
+	key, ok := s.keys.find(u.kid)
+	if !ok {
+		return refuse(700027, "The key was not found.")
+	}
+	if !u.verify(key.private.Public()) {
+		return refuse(700027, "The provided signature value did not match the expected signature value.")
+	}
+	return nil
+}
+
+// verifyForeign checks the signature of a token of an issuer that a federated
+// credential names.
+func (s *Server) verifyForeign(ctx context.Context, u unverified) error {
+	key, err := s.issuers.key(ctx, u.claims.Issuer, u.kid)
 	switch {
-	case own:
-		key, ok := s.keys.find(u.kid)
-		if !ok {
-			return refuse(700027, "The key was not found.")
-		}
-		if !u.verify(key.private.Public()) {
-			return refuse(700027, "The provided signature value did not match the expected signature value.")
-		}
-	case trusted:
-		key, err := s.issuers.key(ctx, u.claims.Issuer, u.kid)
-		if errors.Is(err, errUnknownKey) {
-			return refuse(700027, "The key was not found.")
-		}
-		if err != nil {
-			return refuse(50166)
-		}
-		if !u.verify(key.Key) {
-			return refuse(700027, "The provided signature value did not match the expected signature value.")
-		}
+	case errors.Is(err, errUnknownKey):
+		return refuse(700027, "The key was not found.")
+	case err != nil:
+		return refuse(50166)
+	case !u.verify(key.Key):
+		return refuse(700027, "The provided signature value did not match the expected signature value.")
 	}
 	return nil
 }
@@ -141,14 +175,31 @@ func (s *Server) checkTimes(c tokenClaims) error {
 	return nil
 }
 
-// matchCredential finds the federated credential for verified claims. byIssuer
-// are the application's credentials for the issuer of the claims.
-func matchCredential(app *Application, c tokenClaims, byIssuer []FederatedCredential, own bool) error {
-	switch {
-	case own && c.isUser():
+// eid1 begins the subjects of tokens that Entra issues to be assertions.
+const eid1 = "/eid1/"
+
+// checkOwnToken refuses the tokens of this server that may not be used as
+// assertions: all but those of managed identities, which are no clients of any
+// directory, and those with a subject made for it.
+func (s *Server) checkOwnToken(c tokenClaims, byIssuer []FederatedCredential) error {
+	if c.isUser() {
 		return refuse(700229)
-	case own && len(byIssuer) == 0:
+	}
+	t, ok := s.tenants[c.TenantID]
+	if !ok || len(byIssuer) == 0 {
 		return refuse(700222)
+	}
+	if _, isClient := t.apps[c.AZP]; c.AZP == "" || isClient && !strings.HasPrefix(c.Subject, eid1) {
+		return refuse(700222)
+	}
+	return nil
+}
+
+// matchCredential finds the federated credential for a verified token. byIssuer
+// are the client's credentials for the issuer of the token.
+func matchCredential(app *client, u unverified, byIssuer []FederatedCredential, own bool) error {
+	c := u.claims
+	switch {
 	case len(app.FederatedCredentials) == 0:
 		return refuse(70025, app.ClientID, app.Name)
 	case len(byIssuer) == 0:
@@ -156,21 +207,30 @@ func matchCredential(app *Application, c tokenClaims, byIssuer []FederatedCreden
 	}
 	byAudience := slices.DeleteFunc(byIssuer, func(f FederatedCredential) bool {
 		// Entra's own tokens carry the GUID of the exchange resource.
-		return !slices.Contains(c.Audience, f.Audience) &&
-			!(own && f.Audience == TokenExchangeAudience && slices.Contains(c.Audience, TokenExchangeResourceID))
+		exchange := own && f.Audience == TokenExchangeAudience && slices.Contains(c.Audience, TokenExchangeResourceID)
+		return !exchange && !slices.Contains(c.Audience, f.Audience)
 	})
 	if len(byAudience) == 0 {
 		return refuse(700212, strings.Join(c.Audience, ","))
 	}
 	almost := false
 	for _, f := range byAudience {
+		if f.ClaimsMatchingExpression != nil {
+			if f.ClaimsMatchingExpression.matches(u.all()) {
+				return nil
+			}
+			continue
+		}
 		if f.Subject == c.Subject {
 			return nil
 		}
 		almost = almost || strings.EqualFold(f.Subject, c.Subject)
 	}
-	if almost {
+	switch {
+	case almost:
 		return refuse(7002138, c.Subject)
+	case own && strings.HasPrefix(c.Subject, eid1):
+		return refuse(7002137, c.Subject, c.Subject)
 	}
 	return refuse(700213, c.Subject)
 }

@@ -37,7 +37,7 @@ type Behavior struct {
 	Code int
 	// RequireMFA refuses user flows with 50076, interaction_required and a
 	// claims challenge, unless the user's token says amr "mfa"
-	// (UserTokenRequest.MFA).
+	// (UserTokenRequest.MFA). Agent users, who could not, are not asked.
 	RequireMFA bool
 	// PropagationDelay acts as if the federated credentials had just been
 	// made: for this long after SetBehavior, valid assertions are refused with

@@ -1,10 +1,10 @@
 package entratest
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +36,14 @@ type accessToken struct {
 	roles      []string
 	methods    []string // amr
 	span       span
+	// subject is sub where it is not the principal: when a blueprint acts as
+	// one of its agents.
+	subject string
+	// blueprint is the parent of the client, when that is an agent identity.
+	blueprint    string
+	capabilities []string // xms_cc
+	contexts     []string // acrs
+	refreshIn    time.Duration
 }
 
 // span is the time in which a token is valid; lifetime is what is left of it
@@ -56,13 +64,32 @@ func (s *Server) span(lifetime time.Duration) span {
 }
 
 func (s *Server) lifetime(h *hostility) time.Duration {
-	switch {
-	case h.Lifetime != 0:
-		return h.Lifetime
-	case s.cfg.TokenLifetime != 0:
-		return s.cfg.TokenLifetime
+	if fixed := cmp.Or(h.Lifetime, s.cfg.TokenLifetime); fixed != 0 {
+		return fixed
 	}
 	return time.Hour + rand.N(30*time.Minute).Truncate(time.Second)
+}
+
+// setSpan dates the token. Where access is evaluated continuously and the
+// client can handle the challenges that come of it, a token of somebody
+// eligible lives for about a day; an explicit lifetime wins. A claims request
+// for nbf gets a token that says it was issued since.
+func (s *Server) setSpan(g *grant, t *accessToken, eligible bool) {
+	lifetime := s.lifetime(g.hostile)
+	if t.resource.ContinuousAccess && g.claims.handlesChallenges() {
+		t.capabilities = g.claims.capabilities()
+		if eligible && cmp.Or(g.hostile.Lifetime, s.cfg.TokenLifetime) == 0 {
+			lifetime = 24 * time.Hour
+			if t.user != nil {
+				lifetime = 20*time.Hour + rand.N(8*time.Hour).Truncate(time.Second)
+			}
+			t.refreshIn = lifetime / 2
+		}
+	}
+	t.span = s.span(lifetime)
+	if asked := g.claims.notBefore(); asked.After(t.span.from) && asked.Before(t.span.until) && !asked.After(s.now()) {
+		t.span.from = asked
+	}
 }
 
 // claims are those of §1.6 of the protocol: the resource decides the format.
@@ -90,11 +117,15 @@ func (s *Server) claims(t accessToken) map[string]any {
 	if len(t.roles) > 0 {
 		c["roles"] = t.roles
 	}
-	if t.user == nil {
-		c["idtyp"], c["oid"], c["sub"] = "app", t.principal, t.principal
-		return c
+	if len(t.capabilities) > 0 {
+		c["xms_cc"] = t.capabilities
 	}
-	s.addUserClaims(c, t)
+	if t.user == nil {
+		c["idtyp"], c["oid"], c["sub"] = "app", t.principal, cmp.Or(t.subject, t.principal)
+	} else {
+		s.addUserClaims(c, t)
+	}
+	addAgentClaims(c, t)
 	return c
 }
 
@@ -116,14 +147,21 @@ func (s *Server) addUserClaims(c map[string]any, t accessToken) {
 		c["acct"] = 1
 		c["idp"] = v1Issuer + derivedGUID("home tenant", u.ObjectID) + "/"
 	}
-	addGroups(c, u)
+	if len(t.contexts) > 0 {
+		c["acrs"] = t.contexts
+	}
+	if u.AgentIdentity != "" {
+		c["sub"] = u.ObjectID
+		delete(c, "amr") // there is nothing to sign in with
+	}
+	addGroups(c, u, t.tenant.memberships(u.ObjectID))
 }
 
-func addGroups(c map[string]any, u *User) {
+func addGroups(c map[string]any, u *User, groups []string) {
 	switch {
-	case len(u.Groups) == 0:
-	case len(u.Groups) <= maxGroups:
-		c["groups"] = u.Groups
+	case len(groups) == 0:
+	case len(groups) <= maxGroups:
+		c["groups"] = groups
 	default:
 		c["_claim_names"] = map[string]string{"groups": "src1"}
 		c["_claim_sources"] = map[string]any{"src1": map[string]string{
@@ -185,11 +223,12 @@ func (s *Server) answer(g *grant, t accessToken) (map[string]any, error) {
 		"expires_in":     number(left),
 		"ext_expires_in": number(left),
 		"access_token":   token,
-		// A client must ignore what it does not know.
-		"x_unknown_" + randomText(3): map[string]any{"ignore": []any{"me", 1, nil}},
+		// A client must ignore what it does not know. It is no object, because
+		// one of Microsoft's own libraries loses what follows an unknown object.
+		"x_unknown_" + randomText(3): []any{"ignore me", 1, nil},
 	}
-	if g.hostile.RefreshIn > 0 {
-		members["refresh_in"] = number(g.hostile.RefreshIn)
+	if refreshIn := cmp.Or(g.hostile.RefreshIn, t.refreshIn); refreshIn > 0 {
+		members["refresh_in"] = number(refreshIn)
 	}
 	return members, nil
 }
@@ -201,17 +240,4 @@ func clientInfo(u *User, t *tenant) string {
 		return ""
 	}
 	return base64.RawURLEncoding.EncodeToString(doc)
-}
-
-func isJSONObject(s string) bool {
-	var v map[string]any
-	return json.Unmarshal([]byte(s), &v) == nil && v != nil
-}
-
-// anyUser is a user of the tenant, or one who is in no directory.
-func anyUser(t *tenant) *User {
-	if i := slices.IndexFunc(t.Users, func(u User) bool { return !u.Disabled }); i >= 0 {
-		return &t.Users[i]
-	}
-	return &User{ObjectID: derivedGUID(t.ID, "nobody"), UserPrincipalName: "nobody@" + t.ID}
 }

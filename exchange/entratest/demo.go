@@ -10,6 +10,11 @@ const (
 	DemoUserID           = "0be5e000-0000-4000-8000-0000000005e4"
 	DemoUserName         = "ada@demo.example"
 	DemoSubject          = "system:serviceaccount:agents:demo"
+
+	DemoBlueprintClientID = "b1e90000-0000-4000-8000-00000000b1e9"
+	DemoAgentIdentityID   = "a9e41d00-0000-4000-8000-00000000a9e4"
+	DemoAgentUserID       = "a9e45e40-0000-4000-8000-00000000a5e4"
+	DemoAgentUserName     = "agent@demo.example"
 )
 
 // The audience federated credentials use in the public cloud, and the resource
@@ -22,25 +27,27 @@ const (
 const graphURI = "https://graph.microsoft.com"
 
 // DemoDirectory is a small, complete directory: one tenant with well-known
-// Microsoft APIs, one user, a front-end application and the application
-// "demo-agent", which trusts the service account agents/demo of the cluster
-// whose OIDC issuer is issuerURL.
+// Microsoft APIs, one user, a front-end application, the application
+// "demo-agent", and an agent identity with its blueprint and its agent user.
+// The application and the blueprint trust the service account agents/demo of
+// the cluster whose OIDC issuer is issuerURL.
 func DemoDirectory(issuerURL string) Directory {
+	trust := []FederatedCredential{{
+		Name:     "demo-cluster",
+		Issuer:   issuerURL,
+		Subject:  DemoSubject,
+		Audience: TokenExchangeAudience,
+	}}
 	return Directory{Tenants: []Tenant{{
 		ID:        DemoTenantID,
 		Domains:   []string{DemoDomain},
 		Resources: wellKnownResources(),
 		Applications: []Application{
 			{
-				ClientID:       DemoClientID,
-				Name:           "demo-agent",
-				IdentifierURIs: []string{"api://" + DemoClientID},
-				FederatedCredentials: []FederatedCredential{{
-					Name:     "demo-cluster",
-					Issuer:   issuerURL,
-					Subject:  DemoSubject,
-					Audience: TokenExchangeAudience,
-				}},
+				ClientID:             DemoClientID,
+				Name:                 "demo-agent",
+				IdentifierURIs:       []string{"api://" + DemoClientID},
+				FederatedCredentials: trust,
 				AppRoles: map[string][]string{
 					graphURI: {"User.Read.All"},
 				},
@@ -51,12 +58,39 @@ func DemoDirectory(issuerURL string) Directory {
 				},
 			},
 			{ClientID: DemoFrontendClientID, Name: "demo-frontend"},
+			{
+				ClientID:               DemoBlueprintClientID,
+				Name:                   "demo-blueprint",
+				Blueprint:              true,
+				IdentifierURIs:         []string{"api://" + DemoBlueprintClientID},
+				FederatedCredentials:   trust,
+				InheritablePermissions: []string{graphURI},
+			},
 		},
-		Users: []User{{
-			ObjectID:          DemoUserID,
-			UserPrincipalName: DemoUserName,
-			DisplayName:       "Ada Demo",
+		BlueprintPrincipals: []BlueprintPrincipal{{
+			Blueprint: DemoBlueprintClientID,
+			Delegated: map[string][]string{graphURI: {"Mail.Read"}},
 		}},
+		AgentIdentities: []AgentIdentity{{
+			ObjectID:  DemoAgentIdentityID,
+			Name:      "demo-agent-identity",
+			Blueprint: DemoBlueprintClientID,
+			AppRoles:  map[string][]string{graphURI: {"User.Read.All"}},
+			Delegated: map[string][]string{graphURI: {"User.Read"}},
+		}},
+		Users: []User{
+			{
+				ObjectID:          DemoUserID,
+				UserPrincipalName: DemoUserName,
+				DisplayName:       "Ada Demo",
+			},
+			{
+				ObjectID:          DemoAgentUserID,
+				UserPrincipalName: DemoAgentUserName,
+				DisplayName:       "Agent Demo",
+				AgentIdentity:     DemoAgentIdentityID,
+			},
+		},
 	}}}
 }
 
@@ -65,12 +99,19 @@ func DemoDirectory(issuerURL string) Directory {
 func wellKnownResources() []Resource {
 	return []Resource{
 		{
-			ClientID:        "00000003-0000-0000-c000-000000000000",
-			Name:            "Microsoft Graph",
-			IdentifierURIs:  []string{graphURI},
-			TokenVersion:    1,
-			DelegatedScopes: []string{"User.Read", "User.Read.All", "Mail.Read", "Mail.Send", "Files.Read", "Calendars.Read"},
-			AppRoles:        []string{"User.Read.All", "Mail.Read", "Mail.Send", "Group.Read.All", "Sites.Read.All"},
+			ClientID:         graphClientID,
+			Name:             "Microsoft Graph",
+			IdentifierURIs:   []string{graphURI},
+			TokenVersion:     1,
+			ContinuousAccess: true,
+			DelegatedScopes: []string{
+				"User.Read", "User.Read.All", "Mail.Read", "Mail.Send", "Files.Read", "Calendars.Read",
+				"GroupMember.Read.All", "Group.Read.All", "Directory.Read.All", "User.ReadWrite.All", "Directory.AccessAsUser.All",
+			},
+			AppRoles: []string{
+				"User.Read.All", "Mail.Read", "Mail.Send", "Group.Read.All", "Sites.Read.All",
+				"GroupMember.Read.All", "Directory.Read.All", "User.ReadWrite.All", "Application.ReadWrite.All",
+			},
 		},
 		{
 			ClientID:        "797f4846-ba00-4fd7-ba43-dac1f8f63013",

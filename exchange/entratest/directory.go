@@ -25,8 +25,18 @@ type Tenant struct {
 	Applications []Application `yaml:"applications,omitempty"`
 	// Resources are the APIs for which tokens can be asked.
 	Resources []Resource `yaml:"resources,omitempty"`
-	// Users can be named in UserToken and in on-behalf-of requests.
+	// Users can be named in UserToken and in the grants for users.
 	Users []User `yaml:"users,omitempty"`
+	// Groups describe the groups that users are in. A group that is not here
+	// has no name and is in no other group.
+	Groups []Group `yaml:"groups,omitempty"`
+	// BlueprintPrincipals are the agent identity blueprints that may be used in
+	// the tenant.
+	BlueprintPrincipals []BlueprintPrincipal `yaml:"blueprintPrincipals,omitempty"`
+	// AgentIdentities are the agents of the tenant.
+	AgentIdentities []AgentIdentity `yaml:"agentIdentities,omitempty"`
+	// ConditionalAccess lists the policies that are switched on.
+	ConditionalAccess []ConditionalAccessPolicy `yaml:"conditionalAccess,omitempty"`
 }
 
 // Application is an app registration together with its service principal.
@@ -40,9 +50,13 @@ type Application struct {
 	Name string `yaml:"name,omitempty"`
 	// Disabled refuses every request of the application with 7000112.
 	Disabled bool `yaml:"disabled,omitempty"`
-	// FederatedCredentials are the only credentials an application can have
-	// here. At most 20, as in Entra.
+	// FederatedCredentials are the workloads that may act as the application.
+	// At most 20, as in Entra.
 	FederatedCredentials []FederatedCredential `yaml:"federatedCredentials,omitempty"`
+	// ClientSecrets and Certificates are the credentials that federated ones
+	// replace, for testing clients that still have them.
+	ClientSecrets []ClientSecret `yaml:"clientSecrets,omitempty"`
+	Certificates  []Certificate  `yaml:"certificates,omitempty"`
 	// AppRoles lists the granted application permissions by resource (an
 	// identifier URI or a client id of the same tenant).
 	AppRoles map[string][]string `yaml:"appRoles,omitempty"`
@@ -53,15 +67,15 @@ type Application struct {
 	// client id. A Resource with the same ClientID says what it offers; without
 	// one it offers no permissions and gets v2 tokens.
 	IdentifierURIs []string `yaml:"identifierURIs,omitempty"`
-}
-
-// FederatedCredential trusts one external workload. Issuer, subject and
-// audience are compared exactly, case included.
-type FederatedCredential struct {
-	Name     string `yaml:"name,omitempty"`
-	Issuer   string `yaml:"issuer"`
-	Subject  string `yaml:"subject"`
-	Audience string `yaml:"audience"`
+	// Blueprint makes the application an agent identity blueprint: it has
+	// credentials but no permissions, and gets tokens only to act as one of its
+	// agents. It can be used in the tenants that have a BlueprintPrincipal for it.
+	Blueprint bool `yaml:"blueprint,omitempty"`
+	// MultiTenant allows a blueprint principals in other tenants.
+	MultiTenant bool `yaml:"multiTenant,omitempty"`
+	// InheritablePermissions names the resources whose delegated permissions,
+	// when granted to the blueprint's principal, all its agents have too.
+	InheritablePermissions []string `yaml:"inheritablePermissions,omitempty"`
 }
 
 // Resource is an API for which the server issues access tokens.
@@ -79,8 +93,16 @@ type Resource struct {
 	DelegatedScopes []string `yaml:"delegatedScopes,omitempty"`
 	AppRoles        []string `yaml:"appRoles,omitempty"`
 	// AssignmentRequired refuses app-only tokens to applications without any
-	// role (501051). Without it such applications get a token without roles.
+	// role (501051), and users' tokens to users who are not Assigned (50105).
+	// Without it such applications get a token without roles.
 	AssignmentRequired bool `yaml:"assignmentRequired,omitempty"`
+	// Assigned lists users (object id or user principal name) and groups (object
+	// id). A user is assigned as a direct member of a group, not through another
+	// group, as in Entra.
+	Assigned []string `yaml:"assigned,omitempty"`
+	// ContinuousAccess says that the resource evaluates access continuously:
+	// clients with the capability cp1 get long-lived tokens for it.
+	ContinuousAccess bool `yaml:"continuousAccess,omitempty"`
 }
 
 // User is a person of the tenant, or a guest in it.
@@ -92,11 +114,24 @@ type User struct {
 	DisplayName       string `yaml:"displayName,omitempty"`
 	// Guest marks a user of another organisation: acct is 1 in the tokens.
 	Guest bool `yaml:"guest,omitempty"`
-	// Groups are object ids for the groups claim. Beyond 200 the claim is
-	// replaced by a reference to Microsoft Graph, as Entra does.
+	// Groups are the object ids of the groups of which the user is a direct
+	// member. The groups claim also has those that they are members of. Beyond
+	// 200 it is replaced by a reference to Microsoft Graph, as Entra does.
 	Groups []string `yaml:"groups,omitempty"`
-	// Disabled refuses on-behalf-of requests for the user (50057).
+	// Disabled refuses every grant for the user (50057).
 	Disabled bool `yaml:"disabled,omitempty"`
+	// AgentIdentity makes the user an agent user, which only this agent identity
+	// can act as. It has no password and cannot sign in.
+	AgentIdentity string `yaml:"agentIdentity,omitempty"`
+}
+
+// Group is a security group of the tenant.
+type Group struct {
+	// ObjectID is the group's GUID. Required.
+	ObjectID    string `yaml:"objectID"`
+	DisplayName string `yaml:"displayName,omitempty"`
+	// MemberOf are object ids of the groups that this one is a direct member of.
+	MemberOf []string `yaml:"memberOf,omitempty"`
 }
 
 // ParseDirectory reads a Directory from one YAML document. Unknown fields and

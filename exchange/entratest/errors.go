@@ -59,8 +59,16 @@ var rows = map[int]row{
 	// The client.
 	700016:  {oauth: "unauthorized_client", text: "Application with identifier '%s' was not found in the directory '%s'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You may have sent your authentication request to the wrong tenant.", wellKnown: true},
 	7000112: {oauth: "unauthorized_client", text: "Application '%s'(%s) is disabled.", wellKnown: true},
+	82014:   {oauth: "invalid_request", text: "Agent identity '%s' cannot take part in an interactive sign-in or consent."},
 	7000218: {status: 401, oauth: "invalid_client", text: "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.", wellKnown: true},
 	7000215: {status: 401, oauth: "invalid_client", text: "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.", wellKnown: true},
+	7000222: {status: 401, oauth: "invalid_client", text: "The provided client secret keys for app '%s' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds.", wellKnown: true},
+	7000229: {status: 401, oauth: "invalid_client", text: "The client application %s is missing service principal in the tenant %s. See instructions here: https://go.microsoft.com/fwlink/?linkid=2225119", wellKnown: true},
+	700021:  {status: 401, oauth: "invalid_client", text: "Client assertion application identifier doesn't match 'client_id' parameter. Review the documentation at https://learn.microsoft.com/entra/identity-platform/certificate-credentials .", wellKnown: true},
+	700023:  {status: 401, oauth: "invalid_client", text: "Client assertion audience claim does not match Realm issuer. Review the documentation at https://learn.microsoft.com/entra/identity-platform/certificate-credentials .", wellKnown: true},
+	50048:   {status: 401, oauth: "invalid_client", text: "Subject must match Issuer claim in the client assertion.", wellKnown: true},
+	7000214: {status: 401, oauth: "invalid_client", text: "Certificate has been revoked.", wellKnown: true},
+	1000502: {status: 401, oauth: "invalid_client", text: "The provided certificate is not within its specified validity window.", wellKnown: true},
 
 	// The client assertion.
 	50027:   {oauth: "invalid_request", text: "JWT token is invalid or malformed.", wellKnown: true},
@@ -74,6 +82,7 @@ var rows = map[int]row{
 	700212:  {status: 401, oauth: "invalid_client", text: "No matching federated identity record found for presented assertion audience '%s'." + checkCredential, wellKnown: true},
 	700213:  {status: 401, oauth: "invalid_client", text: "No matching federated identity record found for presented assertion subject '%s'." + checkCredential, wellKnown: true},
 	7002138: {status: 401, oauth: "invalid_client", text: "No matching federated identity record found for presented assertion subject '%s'. The subject matches with case-insensitive comparison, but not with case-sensitive comparison." + checkCredential},
+	7002137: {status: 401, oauth: "invalid_client", text: "No matching federated identity record found for presented assertion subject '%s'. Please make sure the federated identity credential Subject is '%s'."},
 	700222:  {status: 401, oauth: "invalid_client", text: "AAD-issued tokens may not be used for federated identity flows.", wellKnown: true},
 	700229:  {status: 401, oauth: "invalid_client", text: "Forbidden token type. Only app-only tokens can be used as Federated Identity Credentials for AAD issuer.", wellKnown: true},
 
@@ -83,6 +92,8 @@ var rows = map[int]row{
 	700022:  {oauth: "invalid_scope", text: "The provided value for the input parameter scope '%s' is not valid because it contains more than one resource.", wellKnown: true},
 	500011:  {oauth: "invalid_resource", text: "The resource principal named %s was not found in the tenant named %s. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You might have sent your authentication request to the wrong tenant.", wellKnown: true},
 	501051:  {oauth: "invalid_grant", text: "Application '%s'(%s) is not assigned to a role for the application '%s'(%s).", wellKnown: true},
+	50105:   {oauth: "invalid_grant", text: "Your administrator has configured the application '%s' ('%s') to block users unless they are specifically granted ('assigned') access to the application. The signed in user '%s' is blocked because they are not a direct member of a group with access, nor had access directly assigned by an administrator. Please contact your administrator to assign access to this application.", wellKnown: true},
+	82001:   {oauth: "unauthorized_client", text: "Agentic application '%s' is not permitted to request app-only tokens for resource '%s'."},
 
 	// The user's assertion.
 	240002:  {oauth: "invalid_request", text: "Input id_token cannot be used as 'urn:ietf:params:oauth:grant-type:jwt-bearer' grant.", wellKnown: true},
@@ -94,19 +105,23 @@ var rows = map[int]row{
 	50034:   {oauth: "invalid_grant", text: "The user account %s does not exist in the %s directory. To sign into this application, the account must be added to the directory.", wellKnown: true},
 	50057:   {oauth: "invalid_grant", text: "The user account is disabled.", wellKnown: true},
 	50076:   {oauth: "interaction_required", suberror: "basic_action", claims: policyClaims, text: multiFactor, wellKnown: true},
+	53003:   {oauth: "access_denied", suberror: "message_only", claims: policyClaims, text: "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.", wellKnown: true},
 
-	// Refusals that only Behavior.Code and Behavior.LoopLimit bring about.
+	// The refresh token.
+	9002313: {oauth: "invalid_grant", text: "Invalid request. Request is malformed or invalid.", wellKnown: true},
+	70000:   {oauth: "invalid_grant", suberror: "client_mismatch", text: "Provided grant is invalid or malformed: the refresh token was issued to another client than '%s'.", wellKnown: true},
+	700005:  {oauth: "invalid_grant", text: "The provided refresh token is intended to use against other tenant, thus rejected.", wellKnown: true},
+	50173:   {oauth: "invalid_grant", suberror: "bad_token", text: "The provided grant has expired due to it being revoked, a fresh auth token is needed. The user might have changed or reset their password. The grant was issued on '%s' and the TokensValidFrom date (before which tokens are not valid) for this user is '%s'.", wellKnown: true},
+	700082:  {oauth: "invalid_grant", suberror: "bad_token", text: "The refresh token has expired due to inactivity. The token was issued on %s and was inactive for 90.00:00:00.", wellKnown: true},
+	70008:   {oauth: "invalid_grant", suberror: "bad_token", text: "The provided authorization code or refresh token has expired due to inactivity. Send a new interactive authorization request for this user and resource.", wellKnown: true},
+
+	// Refusals that only Behavior brings about.
 	50079:   {oauth: "interaction_required", suberror: "basic_action", claims: policyClaims, text: "Due to a configuration change made by your administrator, or because you moved to a new location, you must enroll in multi-factor authentication.", wellKnown: true},
-	50105:   {oauth: "invalid_grant", text: "Your administrator has configured the application to block users unless they are specifically granted access.", wellKnown: true},
 	50158:   {oauth: "interaction_required", claims: policyClaims, text: "External security challenge not satisfied. User will be redirected to another page or authentication provider to satisfy additional authentication challenges.", wellKnown: true},
-	50173:   {oauth: "invalid_grant", suberror: "bad_token", text: "The provided grant has expired due to it being revoked, a fresh auth token is needed.", wellKnown: true},
 	50196:   {oauth: "invalid_grant", text: "The server terminated an operation because it encountered a client request loop. Please contact your app vendor.", wellKnown: true},
 	53000:   {oauth: "interaction_required", suberror: "message_only", claims: policyClaims, text: "Your device is required to be compliant to access this resource.", wellKnown: true},
-	53003:   {oauth: "access_denied", suberror: "message_only", claims: policyClaims, text: "Access has been blocked by Conditional Access policies. The access policy does not allow token issuance.", wellKnown: true},
-	700082:  {oauth: "invalid_grant", suberror: "bad_token", text: "The refresh token has expired due to inactivity.", wellKnown: true},
 	700223:  {oauth: "invalid_request", text: "The federated identity credential flow is disabled in this tenant."},
 	7002381: {status: 401, oauth: "invalid_client", text: "The assertion does not carry the enterprise claim value that the tenant's policy requires."},
-	82001:   {oauth: "unauthorized_client", text: "Agentic application is not permitted to request app-only tokens for this resource."},
 	90033:   {status: 503, oauth: "temporarily_unavailable", text: "A transient error has occurred. Please try again.", wellKnown: true},
 	90055:   {status: 429, oauth: "temporarily_unavailable", retryAfter: "10", text: "The server is terminating the request because this tenant has exceeded the number of allowed concurrent requests.", wellKnown: true},
 	90094:   {oauth: "invalid_grant", suberror: "consent_required", text: "Admin consent is required for the permissions requested by this application.", wellKnown: true},
@@ -119,6 +134,13 @@ func refuse(code int, args ...any) error {
 		r = row{oauth: "invalid_request", text: "The emulator was told to answer with this code."}
 	}
 	return &refusal{code: code, row: r, text: fmt.Sprintf(r.text, args...)}
+}
+
+// refuseWithClaims is refuse with a claims challenge of its own.
+func refuseWithClaims(code int, claims string, args ...any) error {
+	err := &refusal{code: code, row: rows[code], text: fmt.Sprintf(rows[code].text, args...)}
+	err.row.claims = claims
+	return err
 }
 
 // placeholder is where the text of a row takes a value.

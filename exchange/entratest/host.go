@@ -15,17 +15,23 @@ import (
 // HostConfig configures a Host. The zero value is usable: a DemoDirectory on
 // random ports.
 type HostConfig struct {
-	// Addr and IssuerAddr are where the token service and the workload issuer
-	// listen. Empty: 127.0.0.1:0. Anything but a loopback address is refused.
-	Addr, IssuerAddr string
+	// Addr, IssuerAddr and APIAddr are where the token service, the workload
+	// issuer and the resource APIs listen. Empty: 127.0.0.1:0. Anything but a
+	// loopback address is refused.
+	Addr, IssuerAddr, APIAddr string
+	// Management is where Server.Management is served, to be reached with TLS
+	// from this machine: an address like the others. Empty: nowhere.
+	Management string
 	// Directory makes the directory once the issuer's URL is known. Nil:
 	// DemoDirectory.
 	Directory func(issuerURL string) Directory
+	// Platforms are further workload issuers, below IssuerURL: IssuerURL/{platform}.
+	Platforms []Platform
 	// TokenLifetime and Now are those of Config.
 	TokenLifetime time.Duration
 	Now           func() time.Time
 	// State is what Host.State returned earlier. The Host then has the same CA
-	// and, where Addr and IssuerAddr are empty, the same addresses. Nil: a new CA.
+	// and, where the addresses are empty, the same addresses. Nil: a new CA.
 	State []byte
 }
 
@@ -34,8 +40,13 @@ type HostConfig struct {
 type Host struct {
 	Server *Server
 	Issuer *Issuer
-	// URL is the authority, IssuerURL the issuer of the workload tokens.
-	URL, IssuerURL string
+	// Issuers are those of HostConfig.Platforms.
+	Issuers map[Platform]*Issuer
+	// URL is the authority, IssuerURL the issuer of the workload tokens, APIURL
+	// where Server.API is served.
+	URL, IssuerURL, APIURL string
+	// ManagementURL is that of the management endpoints, if there are any.
+	ManagementURL string
 	// CA is the certificate to trust, in PEM. It may only vouch for loopback.
 	CA []byte
 
@@ -44,6 +55,8 @@ type Host struct {
 	client *http.Client // of the Server, for the issuer's documents
 	tokens *listener
 	issuer *listener
+	apis   *listener
+	manage *listener // nil without HostConfig.Management
 }
 
 // Listen starts a Host. The caller must Close it.
@@ -64,7 +77,17 @@ func Listen(cfg HostConfig) (*Host, error) {
 	if h.tokens, err = listenLoopback(cfg.Addr, leaf); err != nil {
 		return nil, errors.Join(fmt.Errorf("entratest: %w", err), h.issuer.stop())
 	}
+	if h.apis, err = listenLoopback(cfg.APIAddr, leaf); err != nil {
+		return nil, errors.Join(fmt.Errorf("entratest: resource APIs: %w", err), h.Close())
+	}
+	h.APIURL = "https://" + h.apis.addr
 	h.URL, h.IssuerURL = "https://"+h.tokens.addr, "https://"+h.issuer.addr
+	if cfg.Management != "" {
+		if h.manage, err = listenLoopback(cfg.Management, leaf); err != nil {
+			return nil, errors.Join(fmt.Errorf("entratest: management: %w", err), h.Close())
+		}
+		h.ManagementURL = "https://" + h.manage.addr
+	}
 	if err := h.serve(cfg); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
@@ -90,6 +113,10 @@ func (h *Host) serve(cfg HostConfig) (err error) {
 	if h.Issuer, err = NewIssuer(IssuerConfig{URL: h.IssuerURL, Now: cfg.Now}); err != nil {
 		return err
 	}
+	issuers, err := h.platformIssuers(cfg)
+	if err != nil {
+		return err
+	}
 	h.Server, err = New(Config{
 		BaseURL:       h.URL,
 		Directory:     cfg.Directory(h.IssuerURL),
@@ -100,8 +127,12 @@ func (h *Host) serve(cfg HostConfig) (err error) {
 	if err != nil {
 		return err
 	}
-	h.issuer.start(h.Issuer)
+	h.issuer.start(issuersHandler(issuers))
+	h.apis.start(h.Server.API())
 	h.tokens.start(h.Server)
+	if h.manage != nil {
+		h.manage.start(h.Server.Management(issuers...))
+	}
 	return nil
 }
 
@@ -126,10 +157,10 @@ func (h *Host) Pause() error { return h.tokens.stop() }
 // not paused, and fails when somebody else has taken the port.
 func (h *Host) Resume() error { return h.tokens.reopen() }
 
-// Close stops both listeners, cuts their connections and waits for the
+// Close stops all listeners, cuts their connections and waits for the
 // goroutines behind them. Requests on the way are cancelled.
 func (h *Host) Close() error {
-	err := errors.Join(h.tokens.stop(), h.issuer.stop())
+	err := errors.Join(h.tokens.stop(), h.issuer.stop(), h.apis.stop(), h.manage.stop())
 	h.client.CloseIdleConnections()
 	return err
 }
@@ -184,21 +215,28 @@ func (l *listener) serveLocked() {
 	server := &http.Server{
 		Handler:           active,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{l.cert}, MinVersion: tls.VersionTLS12},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          discardLog(),
 	}
+	serve := server.Serve
+	if len(l.cert.Certificate) > 0 {
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{l.cert}, MinVersion: tls.VersionTLS12}
+		serve = func(ln net.Listener) error { return server.ServeTLS(ln, "", "") }
+	}
 	done, ln := make(chan struct{}), l.ln
 	go func() {
 		defer close(done)
-		_ = server.ServeTLS(ln, "", "") // always ErrServerClosed: only stop ends it
+		_ = serve(ln) // always ErrServerClosed: only stop ends it
 	}()
 	l.server, l.active, l.cancel, l.done = server, active, cancel, done
 }
 
 // stop closes the listener and its connections and waits. It may be repeated.
 func (l *listener) stop() error {
+	if l == nil {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {

@@ -27,11 +27,15 @@ type index map[string]*tenant
 // are also found by identifier URI without its trailing slash.
 type tenant struct {
 	Tenant
-	apps      map[string]*Application
+	apps      map[string]*client
 	resources map[string]*Resource
 	users     map[string]*User
-	// roles and delegated hold an application's grants by client id of the
-	// application, then of the resource.
+	groups    map[string]*Group
+	// agentUsers finds the one agent user of an agent identity.
+	agentUsers map[string]*User
+	policies   []policy
+	// roles and delegated hold a client's grants by its client id, then by that
+	// of the resource.
 	roles     map[string]map[string][]string
 	delegated map[string]map[string][]string
 }
@@ -49,8 +53,10 @@ func indexDirectory(d Directory) (index, error) {
 	if len(d.Tenants) == 0 {
 		p.addf("the directory has no tenant")
 	}
+	tenants := make([]*tenant, 0, len(d.Tenants))
 	for _, t := range d.Tenants {
 		it := indexTenant(t, &p)
+		tenants = append(tenants, it)
 		for _, name := range append([]string{it.ID}, it.Domains...) {
 			if _, dup := all[name]; dup {
 				p.addf("tenant %s: %q is used twice", it.ID, name)
@@ -58,17 +64,27 @@ func indexDirectory(d Directory) (index, error) {
 			all[name] = it
 		}
 	}
+	// A blueprint may have principals in other tenants, so agents need them all.
+	blueprints := collectBlueprints(tenants, &p)
+	for _, t := range tenants {
+		t.addAgents(blueprints, &p)
+		t.addGrants(&p)
+		t.addPolicies(&p)
+	}
 	return all, errors.Join(p...)
 }
 
 func indexTenant(src Tenant, p *problems) *tenant {
 	t := &tenant{
 		Tenant:    src,
-		apps:      map[string]*Application{},
+		apps:      map[string]*client{},
 		resources: map[string]*Resource{},
 		users:     map[string]*User{},
+		groups:    map[string]*Group{},
 		roles:     map[string]map[string][]string{},
 		delegated: map[string]map[string][]string{},
+
+		agentUsers: map[string]*User{},
 	}
 	t.ID = canonicalGUID(src.ID)
 	if t.ID == "" {
@@ -89,16 +105,31 @@ func indexTenant(src Tenant, p *problems) *tenant {
 	for _, a := range src.Applications {
 		t.addApplication(a, p)
 	}
+	for _, g := range src.Groups {
+		t.addGroup(g, p)
+	}
 	for _, u := range src.Users {
 		t.addUser(u, p)
 	}
-	// Grants name resources, which may also be applications: they come last.
-	for _, id := range slices.Sorted(maps.Keys(t.apps)) {
-		a := t.apps[id]
-		t.roles[a.ClientID] = t.grants(a, a.AppRoles, func(r *Resource) []string { return r.AppRoles }, "appRoles", p)
-		t.delegated[a.ClientID] = t.grants(a, a.Delegated, func(r *Resource) []string { return r.DelegatedScopes }, "delegated", p)
-	}
 	return t
+}
+
+// addGrants resolves permissions. They name resources, which may also be
+// applications, and so are looked at last.
+func (t *tenant) addGrants(p *problems) {
+	for _, id := range slices.Sorted(maps.Keys(t.apps)) {
+		c := t.apps[id]
+		t.roles[id] = t.grants(id, c.AppRoles, func(r *Resource) []string { return r.AppRoles }, "appRoles", p)
+		t.delegated[id] = t.grants(id, c.Delegated, func(r *Resource) []string { return r.DelegatedScopes }, "delegated", p)
+		c.inheritable = map[string]bool{}
+		for _, name := range c.InheritablePermissions {
+			if r, ok := t.resource(name); ok {
+				c.inheritable[r.ClientID] = true
+			} else if !c.foreign { // other tenants need not have the resource
+				p.addf("tenant %s: application %s: inheritablePermissions: there is no resource %q", t.ID, id, name)
+			}
+		}
+	}
 }
 
 func (t *tenant) addResource(r Resource, p *problems) {
@@ -155,7 +186,15 @@ func (t *tenant) addApplication(a Application, p *problems) {
 		p.addf("tenant %s: application %s is there twice", t.ID, id)
 	}
 	checkFederatedCredentials(t.ID, a, p)
-	t.apps[id] = &a
+	c := &client{Application: a, certificates: parseCertificates(t.ID, a, p)}
+	checkClientSecrets(t.ID, a, p)
+	if a.Blueprint {
+		c.kind = blueprintClient
+		checkBlueprint(t.ID, a, p)
+	} else if len(a.InheritablePermissions) > 0 {
+		p.addf("tenant %s: application %s: only a blueprint has inheritablePermissions", t.ID, id)
+	}
+	t.apps[id] = c
 
 	r, ok := t.resources[id]
 	if !ok {
@@ -170,7 +209,7 @@ func checkFederatedCredentials(tenantID string, a Application, p *problems) {
 		p.addf("%s: %d federated credentials, the maximum is %d", at, n, maxFederatedCredentials)
 	}
 	type pair struct{ issuer, subject string }
-	seen := map[pair]bool{}
+	seen := map[pair]bool{} // flexible credentials have no subject and are not compared
 	for i, c := range a.FederatedCredentials {
 		at := fmt.Sprintf("%s: federated credential %d", at, i+1)
 		if c.Name != "" && !credentialName.MatchString(c.Name) {
@@ -179,12 +218,18 @@ func checkFederatedCredentials(tenantID string, a Application, p *problems) {
 		if u, err := url.Parse(c.Issuer); err != nil || u.Scheme != "https" || u.Host == "" {
 			p.addf("%s: issuer %q is not an https URL", at, c.Issuer)
 		}
-		for _, f := range [...]struct{ name, value string }{{"issuer", c.Issuer}, {"subject", c.Subject}, {"audience", c.Audience}} {
+		values := []struct{ name, value string }{{"issuer", c.Issuer}, {"audience", c.Audience}}
+		if c.ClaimsMatchingExpression == nil {
+			values = append(values, struct{ name, value string }{"subject", c.Subject})
+		} else if err := checkFlexible(c); err != nil {
+			p.addf("%s: %w", at, err)
+		}
+		for _, f := range values {
 			if f.value == "" || len(f.value) > 600 || strings.TrimSpace(f.value) != f.value {
 				p.addf("%s: %s must be 1 to 600 characters without white space around it, got %q", at, f.name, f.value)
 			}
 		}
-		if seen[pair{c.Issuer, c.Subject}] {
+		if c.ClaimsMatchingExpression == nil && seen[pair{c.Issuer, c.Subject}] {
 			p.addf("%s: issuer %q and subject %q are there twice", at, c.Issuer, c.Subject)
 		}
 		seen[pair{c.Issuer, c.Subject}] = true
@@ -198,6 +243,7 @@ func (t *tenant) addUser(u User, p *problems) {
 		return
 	}
 	u.ObjectID = oid
+	u.Groups = canonicalGUIDs(u.Groups)
 	if !strings.Contains(u.UserPrincipalName, "@") {
 		p.addf("tenant %s: user %s: userPrincipalName %q has no @", t.ID, oid, u.UserPrincipalName)
 	}
@@ -209,20 +255,34 @@ func (t *tenant) addUser(u User, p *problems) {
 	}
 }
 
-// grants resolves an application's permissions and refuses those that the
-// resource does not define.
-func (t *tenant) grants(a *Application, byName map[string][]string, defined func(*Resource) []string, field string, p *problems) map[string][]string {
+func (t *tenant) addGroup(g Group, p *problems) {
+	id := canonicalGUID(g.ObjectID)
+	if id == "" {
+		p.addf("tenant %s: group %q: objectID is not a GUID", t.ID, g.ObjectID)
+		return
+	}
+	g.ObjectID = id
+	g.MemberOf = canonicalGUIDs(g.MemberOf)
+	if _, dup := t.groups[id]; dup {
+		p.addf("tenant %s: group %s is there twice", t.ID, id)
+	}
+	t.groups[id] = &g
+}
+
+// grants resolves a client's permissions and refuses those that the resource
+// does not define.
+func (t *tenant) grants(clientID string, byName map[string][]string, defined func(*Resource) []string, field string, p *problems) map[string][]string {
 	granted := map[string][]string{}
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		values := byName[name]
 		r, ok := t.resource(name)
 		if !ok {
-			p.addf("tenant %s: application %s: %s: there is no resource %q", t.ID, a.ClientID, field, name)
+			p.addf("tenant %s: application %s: %s: there is no resource %q", t.ID, clientID, field, name)
 			continue
 		}
 		for _, v := range values {
 			if !slices.Contains(defined(r), v) {
-				p.addf("tenant %s: application %s: %s: resource %q does not define %q", t.ID, a.ClientID, field, name, v)
+				p.addf("tenant %s: application %s: %s: resource %q does not define %q", t.ID, clientID, field, name, v)
 			}
 		}
 		granted[r.ClientID] = append(granted[r.ClientID], values...)
@@ -252,6 +312,17 @@ func canonicalGUID(s string) string {
 		return ""
 	}
 	return id.String()
+}
+
+// canonicalGUIDs is canonicalGUID for each of ids, and leaves what is no GUID.
+func canonicalGUIDs(ids []string) []string {
+	all := slices.Clone(ids)
+	for i, id := range all {
+		if canonical := canonicalGUID(id); canonical != "" {
+			all[i] = canonical
+		}
+	}
+	return all
 }
 
 // derivedGUID is a GUID that depends on its parts only, so that object ids stay

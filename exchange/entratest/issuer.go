@@ -1,6 +1,8 @@
 package entratest
 
 import (
+	"cmp"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,24 +18,47 @@ import (
 
 // IssuerConfig configures an Issuer.
 type IssuerConfig struct {
-	// URL is the iss claim, exactly: a trailing slash matters. Required, https.
+	// URL is the iss claim, exactly: a trailing slash matters. It is https.
+	// Required, except that a Platform has a real one to fall back on:
+	// Platform.IssuerURL with its example parameters.
 	URL string
+	// Platform is what the issuer looks like. Empty: Kubernetes.
+	Platform Platform
+	// Algorithms are those the issuer signs with, the first one unless a token
+	// asks for another: RS256, ES256, ES384. Empty: those of the Platform.
+	Algorithms []string
+	// Key is the first signing key of its algorithm: RSA, or ECDSA on P-256 or
+	// P-384. Issuers may share it, which saves tests the time to make one each.
+	// Nil: a random key.
+	Key crypto.Signer
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Issuer signs workload tokens like the API server of a Kubernetes cluster and
-// serves its own discovery document and keys. It is an http.Handler, safe for
-// concurrent use.
+// Issuer signs workload tokens like the API server of a Kubernetes cluster, or
+// like another Platform, and serves its own discovery document and keys. It is
+// an http.Handler, safe for concurrent use.
 type Issuer struct {
 	cfg    IssuerConfig
+	spec   platform
 	origin string
 	path   string // of the URL, without trailing slash
-	keys   *keyring
+	jwks   *url.URL
+	keys   *workloadKeys
 }
 
-// NewIssuer makes an Issuer with a random key.
+// NewIssuer makes an Issuer.
 func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
+	spec, err := cfg.Platform.spec()
+	if err != nil {
+		return nil, fmt.Errorf("entratest: issuer: %w", err)
+	}
+	if cfg.URL == "" && cfg.Platform != "" {
+		if cfg.URL, err = cfg.Platform.IssuerURL(nil); err != nil {
+			return nil, err
+		}
+	}
+	cfg.Platform = cmp.Or(cfg.Platform, Kubernetes)
 	u, err := url.Parse(cfg.URL)
 	if err != nil {
 		return nil, fmt.Errorf("entratest: issuer URL: %w", err)
@@ -44,25 +69,50 @@ func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Issuer{
-		cfg:    cfg,
-		origin: "https://" + strings.ToLower(u.Host),
-		path:   strings.TrimSuffix(u.Path, "/"),
-		keys:   newKeyring(newKubernetesKey, cfg.Now),
-	}, nil
+	algorithms := spec.algorithms
+	if len(cfg.Algorithms) > 0 {
+		algorithms = nil
+		for _, alg := range cfg.Algorithms {
+			algorithms = append(algorithms, jose.SignatureAlgorithm(alg))
+		}
+	}
+	keys, err := newWorkloadKeys(algorithms, cfg.Key, spec.keyID)
+	if err != nil {
+		return nil, fmt.Errorf("entratest: issuer: %w", err)
+	}
+	i := &Issuer{cfg: cfg, spec: spec, keys: keys, origin: "https://" + strings.ToLower(u.Host), path: strings.TrimSuffix(u.Path, "/")}
+	if i.jwks, err = i.jwksURL(); err != nil {
+		return nil, fmt.Errorf("entratest: issuer: %w", err)
+	}
+	return i, nil
 }
 
-// RotateKeys makes a new signing key. Earlier keys stay published; only the
-// newest five do.
+// URL is the iss claim.
+func (i *Issuer) URL() string { return i.cfg.URL }
+
+// places are the templates of URLs.
+func (i *Issuer) places(origin string) *strings.Replacer {
+	return strings.NewReplacer("{issuer}", i.origin+i.path, "{origin}", origin)
+}
+
+// jwksURL is where the keys are. An issuer that is not the real one has them on
+// its own origin, where a Host can serve them.
+func (i *Issuer) jwksURL() (*url.URL, error) {
+	origin := i.origin
+	if i.spec.jwksOrigin != "" && i.cfg.URL == i.spec.issuer {
+		origin = i.spec.jwksOrigin
+	}
+	return url.Parse(i.places(origin).Replace(i.spec.jwks))
+}
+
+// RotateKeys makes new signing keys. Earlier keys stay published; only the
+// newest five of each algorithm do.
 func (i *Issuer) RotateKeys() { i.keys.rotate() }
 
 // RoundTripper calls the issuer in process, like Server.RoundTripper.
-func (i *Issuer) RoundTripper() http.RoundTripper {
-	return inProcess{origin: i.origin, handler: i}
-}
+func (i *Issuer) RoundTripper() http.RoundTripper { return IssuersRoundTripper(i) }
 
-// ServeHTTP serves the discovery document and the keys below the path of the
-// issuer's URL.
+// ServeHTTP serves the discovery document and the keys.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
@@ -70,28 +120,37 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch r.URL.Path {
-	case i.path + "/.well-known/openid-configuration":
-		writeDocument(w, "application/json", map[string]any{
-			"issuer":                                i.cfg.URL,
-			"jwks_uri":                              i.origin + i.path + "/openid/v1/jwks",
-			"response_types_supported":              []string{"id_token"},
-			"subject_types_supported":               []string{"public"},
-			"id_token_signing_alg_values_supported": []string{"RS256"},
-		})
-	case i.path + "/openid/v1/jwks":
-		keys, err := i.keys.published()
+	case i.path + discoveryPath:
+		writeDocument(w, "application/json", i.discovery())
+	case i.jwks.Path:
+		rounds, err := i.keys.published()
 		if err != nil {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
-		var set jose.JSONWebKeySet
-		for _, k := range keys {
-			set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.private.Public(), KeyID: k.id, Algorithm: "RS256", Use: "sig"})
+		set, err := i.spec.keySet(rounds)
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
 		}
-		writeDocument(w, "application/jwk-set+json", set)
+		writeDocument(w, cmp.Or(i.spec.jwksType, "application/json"), set)
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}
+}
+
+// discovery is the document as the platform publishes it.
+func (i *Issuer) discovery() map[string]any {
+	doc := map[string]any{
+		"issuer":                                i.cfg.URL,
+		"jwks_uri":                              i.jwks.String(),
+		"id_token_signing_alg_values_supported": i.keys.algorithms,
+	}
+	urls := i.places(i.origin)
+	for name, value := range i.spec.discovery {
+		doc[name] = expand(value, urls, i.cfg.URL)
+	}
+	return doc
 }
 
 func writeDocument(w http.ResponseWriter, contentType string, v any) {
@@ -127,13 +186,7 @@ func (i *Issuer) ServiceAccountToken(t ServiceAccountToken) (string, error) {
 	if t.Audience == "" {
 		t.Audience = TokenExchangeAudience
 	}
-	issued, expires := i.cfg.Now(), i.cfg.Now().Add(t.Lifetime)
-	switch {
-	case t.Lifetime == 0:
-		expires = issued.Add(time.Hour)
-	case t.Lifetime < 0:
-		issued = expires.Add(-time.Hour)
-	}
+	issued, expires := i.span(t.Lifetime, time.Hour)
 	type ref struct {
 		Name string `json:"name"`
 		UID  string `json:"uid"`
@@ -163,14 +216,19 @@ func (i *Issuer) ServiceAccountToken(t ServiceAccountToken) (string, error) {
 	})
 }
 
-// Sign signs any claims with the issuer's key, for workload tokens of another
-// shape (a CI system's, a SPIFFE identity's) and for malformed ones.
+// Sign signs any claims with the issuer's key, for workload tokens that no
+// Platform issues and for malformed ones.
 func (i *Issuer) Sign(claims map[string]any) (string, error) {
-	key, err := i.keys.current()
+	return i.sign("", claims)
+}
+
+// sign signs with the current key of an algorithm; "" is the issuer's usual one.
+func (i *Issuer) sign(algorithm string, claims map[string]any) (string, error) {
+	key, err := i.keys.current(algorithm)
 	if err != nil {
 		return "", fmt.Errorf("entratest: %w", err)
 	}
-	token, err := key.sign(claims, nil)
+	token, err := key.sign(claims, i.spec.header)
 	if err != nil {
 		return "", fmt.Errorf("entratest: %w", err)
 	}

@@ -15,31 +15,60 @@ func (s *Server) onBehalfOf(g *grant) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// 2. Does the user still exist?
-	u, ok := g.tenant.user(c.ObjectID)
+	// 2. What every grant for a user does.
+	return s.delegated(g, c.ObjectID, c.Methods)
+}
+
+// delegated issues a token for a user who has proven to be one, by signing in
+// somewhere with these methods or by acting through an agent.
+func (s *Server) delegated(g *grant, userID string, methods []string) (map[string]any, error) {
+	resource := g.scope.resource
+	if g.app.kind == blueprintClient {
+		return nil, refuse(82001, g.app.ClientID, resource.ClientID)
+	}
+	// 1. Does the user still exist?
+	u, ok := g.tenant.user(userID)
 	if !ok {
-		return nil, refuse(50034, c.ObjectID, g.tenant.ID)
+		return nil, refuse(50034, userID, g.tenant.ID)
 	}
 	if u.Disabled {
 		return nil, refuse(50057)
 	}
-	// 3. Has somebody consented?
+	// 2. Has somebody consented, and is the user assigned?
 	granted, err := consented(g)
 	if err != nil {
 		return nil, err
 	}
-	// 4. What hostility asks for.
-	if s.looping(g, c.ObjectID) {
+	if resource.AssignmentRequired && !resource.assigned(u) {
+		return nil, refuse(50105, resource.Name, resource.ClientID, u.UserPrincipalName)
+	}
+	// 3. Do policies allow it?
+	if s.looping(g, u.ObjectID) {
 		return nil, refuse(50196)
 	}
-	if g.hostile.RequireMFA && !slices.Contains(c.Methods, "mfa") {
-		return nil, refuse(50076, g.scope.resource.ClientID)
+	if err := conditionalAccess(g, u, methods); err != nil {
+		return nil, err
+	}
+	if err := authenticationContext(g, methods); err != nil {
+		return nil, err
+	}
+	if g.hostile.RequireMFA && u.AgentIdentity == "" && !slices.Contains(methods, "mfa") {
+		return nil, refuse(50076, resource.ClientID)
 	}
 	if g.hostile.Code != 0 {
 		return nil, refuseForced(g.hostile.Code)
 	}
-	// 5. The answer.
-	return s.answerUser(g, u, granted, c.Methods)
+	// 4. The answer.
+	return s.answerUser(g, u, granted, methods)
+}
+
+// assigned says whether a user may have tokens for a resource that requires
+// assignment.
+func (r *Resource) assigned(u *User) bool {
+	return slices.ContainsFunc(r.Assigned, func(name string) bool {
+		return strings.EqualFold(name, u.ObjectID) || strings.EqualFold(name, u.UserPrincipalName) ||
+			slices.ContainsFunc(u.Groups, func(id string) bool { return strings.EqualFold(name, id) })
+	})
 }
 
 // checkUserAssertion applies the rules for the incoming token, in an order
@@ -63,12 +92,14 @@ func (s *Server) checkUserAssertion(g *grant) (tokenClaims, error) {
 	if c.isIDToken() {
 		return tokenClaims{}, refuse(240002)
 	}
-	if r, ok := g.tenant.resource(c.Audience[0]); !ok || len(c.Audience) != 1 || r.ClientID != g.app.ClientID {
+	// The user signed in to an agent's blueprint, not to the agent.
+	api := g.app.audience()
+	if r, ok := g.tenant.resource(c.Audience[0]); !ok || len(c.Audience) != 1 || r.ClientID != api.ClientID {
 		if ok && r.Name == "Microsoft Graph" {
 			// Graph's tokens cannot be verified by anyone else, and so fail earlier.
 			return tokenClaims{}, refuse(50013, "The provided signature value did not match the expected signature value.")
 		}
-		return tokenClaims{}, refuse(500131, strings.Join(c.Audience, ","), g.app.ClientID, g.app.ClientID, g.app.Name)
+		return tokenClaims{}, refuse(500131, strings.Join(c.Audience, ","), api.ClientID, api.ClientID, api.Name)
 	}
 	now := s.now()
 	if now.After(c.Expiry.Time().Add(allowedSkew)) || (c.NotBefore != nil && c.NotBefore.Time().After(now.Add(allowedSkew))) {
@@ -83,7 +114,7 @@ func (s *Server) checkUserAssertion(g *grant) (tokenClaims, error) {
 // consented returns the scopes of the token: all that were consented for
 // .default, else those that were asked for.
 func consented(g *grant) ([]string, error) {
-	all := g.tenant.delegated[g.app.ClientID][g.scope.resource.ClientID]
+	all := g.tenant.consented(g.app, g.scope.resource)
 	if len(all) == 0 {
 		return nil, refuse(65001, g.app.ClientID, g.app.Name)
 	}
@@ -107,7 +138,9 @@ func (s *Server) answerUser(g *grant, u *User, granted, methods []string) (map[s
 	t.user, t.scopes = u, granted
 	if slices.Contains(methods, "mfa") {
 		t.methods = []string{"mfa"}
+		t.contexts = g.claims.contexts()
 	}
+	s.setSpan(g, &t, true)
 	issued := t
 	if g.hostile.WrongGrant {
 		issued = s.appToken(g, g.tenant.roles[g.app.ClientID][g.scope.resource.ClientID])
@@ -122,8 +155,10 @@ func (s *Server) answerUser(g *grant, u *User, granted, methods []string) (map[s
 			return nil, err
 		}
 	}
-	if g.scope.offline {
-		members["refresh_token"] = "1." + randomText(96)
+	if g.scope.offline || g.kind() == grantRefreshToken {
+		if members["refresh_token"], err = s.newRefreshToken(g, u, methods); err != nil {
+			return nil, err
+		}
 	}
 	if g.form.Get("client_info") == "1" {
 		members["client_info"] = clientInfo(u, g.tenant)

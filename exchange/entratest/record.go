@@ -1,6 +1,7 @@
 package entratest
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,7 +41,8 @@ type Request struct {
 }
 
 func (s *Server) newRequest(r *http.Request) *Request {
-	correlation := canonicalGUID(r.Header.Get("Client-Request-Id"))
+	// Some libraries send it in the URL.
+	correlation := canonicalGUID(cmp.Or(r.Header.Get("Client-Request-Id"), r.URL.Query().Get("client-request-id")))
 	if correlation == "" {
 		correlation = uuid.NewString()
 	}
@@ -66,8 +68,10 @@ func recordable(s string) string {
 }
 
 // looksSecret finds compact JWTs: every JSON object starts with {" and so every
-// header with eyJ.
-func looksSecret(s string) bool { return strings.Contains(s, "eyJ") }
+// header with eyJ. Refresh tokens have a beginning of their own.
+func looksSecret(s string) bool {
+	return strings.Contains(s, "eyJ") || strings.Contains(s, refreshTokenPrefix)
+}
 
 // recorder is a ring of the newest requests.
 type recorder struct {

@@ -147,7 +147,7 @@ func TestClientCredentialsRefusals(t *testing.T) {
 		{"a token of our own", "", []string{"client_assertion", appToken()}, 401, "invalid_client", 700222},
 		{"a user's token", "", []string{"client_assertion", w.userToken(t, entratest.UserTokenRequest{})}, 401, "invalid_client", 700229},
 		{"a forged token of our own", "", []string{"client_assertion", badSignature(appToken())}, 401, "invalid_client", 700027},
-		{"a token of our own, other subject", "", []string{"client_id", chainedID, "client_assertion", appToken()}, 401, "invalid_client", 700213},
+		{"an application's token where a managed identity is trusted", "", []string{"client_id", chainedID, "client_assertion", appToken()}, 401, "invalid_client", 700222},
 
 		{"only OIDC scopes", "", []string{"scope", "openid profile"}, 400, "invalid_scope", 1002012},
 		{"named scope", "", []string{"scope", graph + "/User.Read"}, 400, "invalid_scope", 1002012},

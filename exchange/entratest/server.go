@@ -1,6 +1,7 @@
 package entratest
 
 import (
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"net/http"
@@ -39,6 +40,9 @@ type Server struct {
 	requests  recorder
 	posts     atomic.Int64
 	hostility atomic.Pointer[hostility]
+	sealer    cipher.AEAD // of refresh tokens
+	sessions  sessions
+	challenge atomic.Pointer[claimsChallenge] // of the API
 }
 
 // New makes a well-behaved Server. The error joins everything wrong with cfg.
@@ -59,11 +63,16 @@ func New(cfg Config) (*Server, error) {
 	if cfg.HTTPClient == nil {
 		cfg.HTTPClient = &http.Client{Timeout: 10 * time.Second}
 	}
+	sealer, err := newSealer()
+	if err != nil {
+		return nil, fmt.Errorf("entratest: %w", err)
+	}
 	s := &Server{
 		cfg:     cfg,
 		tenants: tenants,
 		keys:    newKeyring(newEntraKey, cfg.Now),
 		issuers: newIssuerKeys(cfg.HTTPClient, cfg.Now),
+		sealer:  sealer,
 	}
 	s.SetBehavior(Behavior{})
 	return s, nil
@@ -133,6 +142,9 @@ func (s *Server) route(r *http.Request, rec *Request) reply {
 	}
 	if endpoint == "oauth2/v2.0/token" {
 		return s.tokenEndpoint(r, tenantName, rec)
+	}
+	if endpoint == "oauth2/v2.0/authorize" || endpoint == "oauth2/v2.0/devicecode" {
+		return s.interactive(r, tenantName, rec)
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return reply{status: http.StatusMethodNotAllowed, header: http.Header{"Allow": {"GET, HEAD"}}}

@@ -28,7 +28,7 @@ func (h *Host) State() ([]byte, error) {
 	state := h.ca.pem()
 	state = append(state, pem.EncodeToMemory(&pem.Block{Type: blockKey, Bytes: key})...)
 	return append(state, pem.EncodeToMemory(&pem.Block{Type: blockAddresses, Headers: map[string]string{
-		"Token-Service": h.tokens.addr, "Issuer": h.issuer.addr,
+		"Token-Service": h.tokens.addr, "Issuer": h.issuer.addr, "API": h.apis.addr,
 	}})...), nil
 }
 
@@ -56,6 +56,9 @@ func restore(cfg *HostConfig) (*privateCA, error) {
 			}
 			if cfg.IssuerAddr == "" {
 				cfg.IssuerAddr = block.Headers["Issuer"]
+			}
+			if cfg.APIAddr == "" {
+				cfg.APIAddr = block.Headers["API"]
 			}
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package entratest
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"mime"
@@ -12,18 +13,25 @@ import (
 const (
 	grantClientCredentials = "client_credentials"
 	grantJWTBearer         = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	grantRefreshToken      = "refresh_token"
+	grantUserFIC           = "user_fic"
 
 	maxForm = 256 << 10
 )
 
 // grant is one token request on its way through the endpoint.
 type grant struct {
-	hostile *hostility
-	form    url.Values
-	tenant  *tenant
-	app     *Application
-	scope   asked
+	hostile    *hostility
+	form       url.Values
+	tenant     *tenant
+	app        *client
+	credential string // how the client proved itself
+	claims     claimsRequest
+	scope      asked
+	redeemed   refreshToken // of the grant refresh_token
 }
+
+func (g *grant) kind() string { return g.form.Get("grant_type") }
 
 // tokenEndpoint reads the request, lets the Behavior have its way and serves
 // the rest.
@@ -63,24 +71,38 @@ func (s *Server) token(r *http.Request, tenantName string, g *grant, formErr err
 		return nil, err
 	}
 	// 3. Which grant, and is everything there?
-	if err = checkParameters(r, g.form); err != nil {
+	if err = checkParameters(g.form); err != nil {
+		return nil, err
+	}
+	if g.claims, err = parseClaimsRequest(g.form.Get("claims")); err != nil {
 		return nil, err
 	}
 	// 4. Is the client known and able to prove it?
 	if g.app, err = g.tenant.client(g.form.Get("client_id")); err != nil {
 		return nil, err
 	}
-	if err = s.authenticateClient(r, g); err != nil {
+	if err = s.authenticateClient(r, tenantName, g); err != nil {
 		return nil, err
 	}
 	// 5. What does it ask for?
-	appOnly := g.form.Get("grant_type") == grantClientCredentials
-	if g.scope, err = parseScope(g.tenant, g.form.Get("scope"), appOnly); err != nil {
+	scope := g.form.Get("scope")
+	if g.kind() == grantRefreshToken {
+		if g.redeemed, err = s.openRefreshToken(g); err != nil {
+			return nil, err
+		}
+		scope = cmp.Or(strings.TrimSpace(scope), g.redeemed.Scope)
+	}
+	if g.scope, err = parseScope(g.tenant, scope, g.kind() == grantClientCredentials); err != nil {
 		return nil, err
 	}
 	// 6. The rules of the grant, and the answer.
-	if appOnly {
+	switch g.kind() {
+	case grantClientCredentials:
 		return s.clientCredentials(g)
+	case grantRefreshToken:
+		return s.refresh(g)
+	case grantUserFIC:
+		return s.userFIC(g)
 	}
 	return s.onBehalfOf(g)
 }
@@ -108,7 +130,33 @@ func readForm(r *http.Request) (url.Values, error) {
 			return nil, refuse(90023, "parameter '"+name+"' is duplicated")
 		}
 	}
-	return form, nil
+	return form, readBasic(r, form)
+}
+
+// readBasic puts the client id and secret of an Authorization header where
+// those of a form would be.
+func readBasic(r *http.Request, form url.Values) error {
+	user, password, ok := r.BasicAuth()
+	if !ok {
+		return nil
+	}
+	// Both are form-encoded first (RFC 6749 section 2.3.1), which not every
+	// client does.
+	decoded := func(s string) string {
+		if text, err := url.QueryUnescape(s); err == nil {
+			return text
+		}
+		return s
+	}
+	id := decoded(user)
+	if in := form.Get("client_id"); in != "" && !strings.EqualFold(in, id) {
+		return refuse(90023, "the client_id of the Authorization header is another")
+	}
+	form.Set("client_id", id)
+	if password != "" {
+		form.Set("client_secret", decoded(password))
+	}
+	return nil
 }
 
 // tenantOfGrant refuses the shared names: an app-only or on-behalf-of token
@@ -126,7 +174,7 @@ func (s *Server) tenantOfGrant(name string, form url.Values, rec *Request) (*ten
 }
 
 // checkParameters refuses what is missing, in a fixed order.
-func checkParameters(r *http.Request, form url.Values) error {
+func checkParameters(form url.Values) error {
 	required := []string{"client_id", "scope"}
 	switch kind := form.Get("grant_type"); kind {
 	case "":
@@ -134,6 +182,10 @@ func checkParameters(r *http.Request, form url.Values) error {
 	case grantClientCredentials:
 	case grantJWTBearer:
 		required = append(required, "assertion", "requested_token_use")
+	case grantRefreshToken:
+		required = []string{"client_id", "refresh_token"} // without a scope it is the one of before
+	case grantUserFIC:
+		required = append(required, "user_federated_identity_credential")
 	default:
 		return refuse(70003, kind)
 	}
@@ -142,13 +194,18 @@ func checkParameters(r *http.Request, form url.Values) error {
 			return refuse(900144, name)
 		}
 	}
+	if form.Get("grant_type") == grantUserFIC {
+		switch name, id := form.Get("username"), form.Get("user_id"); {
+		case name == "" && id == "":
+			return refuse(900144, "username")
+		case name != "" && id != "":
+			return refuse(90023, "username and user_id exclude each other")
+		}
+	}
 	if use := form.Get("requested_token_use"); use != "" && use != "on_behalf_of" {
 		return refuse(90023, "requested_token_use is not on_behalf_of")
 	}
-	if claims := form.Get("claims"); claims != "" && !isJSONObject(claims) {
-		return refuse(90023, "claims is not a JSON object")
-	}
-	switch _, _, basic := r.BasicAuth(); {
+	switch {
 	case form.Get("client_assertion") != "":
 		if form.Get("client_assertion_type") == "" {
 			return refuse(900144, "client_assertion_type")
@@ -156,36 +213,27 @@ func checkParameters(r *http.Request, form url.Values) error {
 		if form.Get("client_assertion_type") != assertionTypeJWT {
 			return refuse(7000218)
 		}
-	case form.Get("client_secret") == "" && !basic:
+	case form.Get("client_secret") == "":
 		return refuse(7000218)
 	}
 	return nil
 }
 
-// client finds an application that may sign in.
-func (t *tenant) client(id string) (*Application, error) {
-	app, ok := t.apps[strings.ToLower(id)]
+// client finds a client that may sign in.
+func (t *tenant) client(id string) (*client, error) {
+	c, ok := t.apps[strings.ToLower(id)]
 	if !ok {
 		return nil, refuse(700016, id, t.ID)
 	}
-	if app.Disabled {
-		return nil, refuse(7000112, app.ClientID, app.Name)
+	// An agent is of no use without its blueprint.
+	for _, it := range []*client{c, c.parent} {
+		switch {
+		case it == nil:
+		case it.kind == blueprintClient && it.principal == nil:
+			return nil, refuse(7000229, it.ClientID, t.ID)
+		case it.Disabled || it.principal != nil && it.principal.Disabled:
+			return nil, refuse(7000112, it.ClientID, it.Name)
+		}
 	}
-	return app, nil
-}
-
-// authenticateClient accepts federated assertions only: no application of a
-// Directory has a secret, so every secret is wrong.
-func (s *Server) authenticateClient(r *http.Request, g *grant) error {
-	if g.form.Get("client_assertion") == "" {
-		return refuse(7000215, g.app.ClientID)
-	}
-	c, err := s.authenticate(r.Context(), g)
-	if err != nil {
-		return err
-	}
-	if g.hostile.propagating(s.cfg.Now()) {
-		return refuse(70021, c.Issuer, c.Subject, strings.Join(c.Audience, ","))
-	}
-	return nil
+	return c, nil
 }

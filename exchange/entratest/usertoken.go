@@ -40,7 +40,8 @@ type UserTokenRequest struct {
 }
 
 // UserToken signs a user's token as described. It needs no request, and the
-// user may be disabled: the token may be older than that.
+// user may be disabled: the token may be older than that. An agent user cannot
+// sign in.
 func (s *Server) UserToken(req UserTokenRequest) (string, error) {
 	t, err := s.describeUserToken(req)
 	if err != nil {
@@ -72,6 +73,9 @@ func (s *Server) describeUserToken(req UserTokenRequest) (accessToken, error) {
 	u, ok := tn.user(req.User)
 	if !ok {
 		return accessToken{}, fmt.Errorf("tenant %s has no user %q", tn.ID, req.User)
+	}
+	if u.AgentIdentity != "" {
+		return accessToken{}, fmt.Errorf("user %q is an agent user, who cannot sign in: use the grant user_fic", req.User)
 	}
 	r, ok := tn.resource(req.Audience)
 	if !ok {

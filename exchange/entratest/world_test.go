@@ -84,15 +84,17 @@ func directory() entratest.Directory {
 	}, {ID: otherTenant, Domains: []string{"fabrikam.example"}}}}
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldOf(t, directory()) }
+
+func newWorldOf(t testing.TB, d entratest.Directory) *world {
 	t.Helper()
-	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL})
+	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL, Key: sharedKey()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server, err := entratest.New(entratest.Config{
 		BaseURL:    baseURL,
-		Directory:  directory(),
+		Directory:  d,
 		HTTPClient: &http.Client{Transport: issuer.RoundTripper()},
 	})
 	if err != nil {

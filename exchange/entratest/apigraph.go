@@ -1,0 +1,141 @@
+package entratest
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	defaultPage = 100
+	maxPage     = 999
+)
+
+// readsGroups are the permissions with which groups can be read as such;
+// readsUsers are enough to see that there are some.
+var (
+	readsGroups = []string{"GroupMember.Read.All", "Group.Read.All", "Directory.Read.All"}
+	readsUsers  = []string{"User.Read.All", "Directory.Read.All"}
+)
+
+// graph lets requests with a valid token for Microsoft Graph through.
+func (a api) graph(next apiHandler) http.Handler { return a.authorized(graphClientID, next) }
+
+// may says whether the token has one of these permissions, of the kind it is.
+func (c caller) may(permissions ...string) bool {
+	have := c.Roles
+	if c.isUser() {
+		have = strings.Fields(c.Scope)
+	}
+	return slices.ContainsFunc(have, func(p string) bool { return slices.Contains(permissions, p) })
+}
+
+// target finds the user the path is about and answers if there is none, or none
+// that the token may read with User.Read or one of the permissions.
+func (a api) target(w http.ResponseWriter, r *http.Request, c caller, permissions ...string) (*User, bool) {
+	name := r.PathValue("id")
+	if name == "" {
+		if !c.isUser() {
+			apiError(w, http.StatusBadRequest, "BadRequest", "/me request is only valid with delegated authentication flow.")
+			return nil, false
+		}
+		name = c.ObjectID
+	}
+	self := c.isUser() && strings.EqualFold(name, c.ObjectID) && c.may("User.Read")
+	if !self && !c.may(permissions...) {
+		apiError(w, http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
+		return nil, false
+	}
+	u, ok := c.tenant.user(name)
+	if !ok {
+		apiError(w, http.StatusNotFound, "Request_ResourceNotFound", "Resource does not exist or one of its queried reference-property objects are not present.")
+		return nil, false
+	}
+	return u, true
+}
+
+func (a api) me(w http.ResponseWriter, r *http.Request, c caller) { a.user(w, r, c) }
+
+func (a api) user(w http.ResponseWriter, r *http.Request, c caller) {
+	u, ok := a.target(w, r, c, readsUsers...)
+	if !ok {
+		return
+	}
+	apiJSON(w, http.StatusOK, map[string]any{
+		"@odata.context": originOfRequest(r) + "/v1.0/$metadata#users/$entity",
+		"id":             u.ObjectID, "displayName": u.DisplayName, "userPrincipalName": u.UserPrincipalName,
+	})
+}
+
+// memberOf lists groups in pages, with names for who may read them.
+func (a api) memberOf(w http.ResponseWriter, r *http.Request, c caller) {
+	u, ok := a.target(w, r, c, append(readsGroups, readsUsers...)...)
+	if !ok {
+		return
+	}
+	groups := c.tenant.directMemberships(u.ObjectID)
+	if strings.HasSuffix(r.URL.Path, "/transitiveMemberOf") {
+		groups = c.tenant.memberships(u.ObjectID)
+	}
+	top, skip, ok := page(r.URL.Query())
+	if !ok {
+		apiError(w, http.StatusBadRequest, "Request_BadRequest", "Invalid page: $top is 1 to 999, and $skiptoken comes from @odata.nextLink.")
+		return
+	}
+	first := min(skip, len(groups))
+	last := min(first+top, len(groups))
+	values := make([]map[string]any, 0, last-first)
+	for _, id := range groups[first:last] {
+		value := map[string]any{"@odata.type": "#microsoft.graph.group", "id": id, "displayName": nil}
+		if g, ok := c.tenant.groups[id]; ok && c.may(readsGroups...) {
+			value["displayName"] = g.DisplayName
+		}
+		values = append(values, value)
+	}
+	doc := map[string]any{"@odata.context": originOfRequest(r) + "/v1.0/$metadata#directoryObjects", "value": values}
+	if last < len(groups) {
+		doc["@odata.nextLink"] = originOfRequest(r) + r.URL.EscapedPath() + "?$top=" + strconv.Itoa(top) + "&$skiptoken=" + strconv.Itoa(last)
+	}
+	apiJSON(w, http.StatusOK, doc)
+}
+
+func page(query url.Values) (top, skip int, ok bool) {
+	top = defaultPage
+	var err error
+	if text := query.Get("$top"); text != "" {
+		if top, err = strconv.Atoi(text); err != nil || top < 1 || top > maxPage {
+			return 0, 0, false
+		}
+	}
+	if text := query.Get("$skiptoken"); text != "" {
+		if skip, err = strconv.Atoi(text); err != nil || skip < 0 {
+			return 0, 0, false
+		}
+	}
+	return top, skip, true
+}
+
+// memberObjects answers with all ids at once, as the real function does.
+func (a api) memberObjects(w http.ResponseWriter, r *http.Request, c caller) {
+	u, ok := a.target(w, r, c, append(readsGroups, readsUsers...)...)
+	if !ok {
+		return
+	}
+	var body struct {
+		SecurityEnabledOnly *bool `json:"securityEnabledOnly"`
+	}
+	if json.NewDecoder(http.MaxBytesReader(w, r.Body, maxForm)).Decode(&body) != nil || body.SecurityEnabledOnly == nil {
+		apiError(w, http.StatusBadRequest, "Request_BadRequest", "The body is not {\"securityEnabledOnly\": true or false}.")
+		return
+	}
+	apiJSON(w, http.StatusOK, map[string]any{
+		"@odata.context": originOfRequest(r) + "/v1.0/$metadata#Collection(Edm.String)",
+		"value":          append([]string{}, c.tenant.memberships(u.ObjectID)...),
+	})
+}
+
+// originOfRequest is how the client reached the API, which is always with TLS.
+func originOfRequest(r *http.Request) string { return "https://" + r.Host }
