@@ -16,7 +16,7 @@ import (
 // an error when it does not.
 func TestExamples(t *testing.T) {
 	bin := t.TempDir()
-	run(t, nil, "go", "build", "-o", bin, "../cmd/credfree", "./go-oauth2")
+	_, _ = run(t, nil, "go", "build", "-o", bin, "../cmd/credfree", "./go-oauth2")
 	dir := filepath.Join(t.TempDir(), "lab")
 	start(t, "ready: ", filepath.Join(bin, "credfree"), "emulator", "--dir", dir)
 	agents, admin := freeAddress(t), freeAddress(t)

@@ -103,7 +103,7 @@ func TestFetchThatDoesNotReturn(t *testing.T) {
 			none[token] = 1 //nolint:govet,staticcheck // the panic is the test
 			return Entry[string]{}, nil
 		}, "runtime."},
-		{"panic with nil", func(context.Context) (Entry[string], error) { panic(nil) }, "*runtime.PanicNilError"}, //nolint:govet,staticcheck // the panic is the test
+		{"panic with nil", func(context.Context) (Entry[string], error) { panic(nil) }, "*runtime.PanicNilError"}, //nolint:govet // the panic is the test
 		{"Goexit", func(context.Context) (Entry[string], error) {
 			runtime.Goexit()
 			return Entry[string]{}, nil

@@ -12,6 +12,9 @@ import (
 // authenticateClient has the client prove who it is. An assertion counts
 // before a secret.
 func (s *Server) authenticateClient(r *http.Request, tenantName string, g *grant) error {
+	if g.app.Public {
+		return refuse(700025, g.app.ClientID, g.app.Name)
+	}
 	raw := g.form.Get("client_assertion")
 	if raw == "" {
 		g.credential = credentialSecret

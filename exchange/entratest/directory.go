@@ -50,6 +50,9 @@ type Application struct {
 	Name string `yaml:"name,omitempty"`
 	// Disabled refuses every request of the application with 7000112.
 	Disabled bool `yaml:"disabled,omitempty"`
+	// Public refuses every credential that the application presents (700025): it
+	// is a public client, and nothing here is for those.
+	Public bool `yaml:"public,omitempty"`
 	// FederatedCredentials are the workloads that may act as the application.
 	// At most 20, as in Entra.
 	FederatedCredentials []FederatedCredential `yaml:"federatedCredentials,omitempty"`
@@ -92,6 +95,8 @@ type Resource struct {
 	// DelegatedScopes and AppRoles are the permissions the resource defines.
 	DelegatedScopes []string `yaml:"delegatedScopes,omitempty"`
 	AppRoles        []string `yaml:"appRoles,omitempty"`
+	// Disabled refuses every token for the resource with 50001.
+	Disabled bool `yaml:"disabled,omitempty"`
 	// AssignmentRequired refuses app-only tokens to applications without any
 	// role (501051), and users' tokens to users who are not Assigned (50105).
 	// Without it such applications get a token without roles.

@@ -84,7 +84,7 @@ func ExampleListen() {
 		fmt.Println(err)
 		return
 	}
-	defer host.Close()
+	defer func() { _ = host.Close() }()
 	resp, err := host.Client().Get(host.URL + "/" + entratest.DemoDomain + "/v2.0/.well-known/openid-configuration")
 	if err != nil {
 		fmt.Println(err)

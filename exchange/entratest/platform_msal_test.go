@@ -1,7 +1,7 @@
 package entratest_test
 
 import (
-	"crypto/sha1" //nolint:gosec // What the platform's thumbprint is made with.
+	"crypto/sha1" // What the platform's thumbprint is made with.
 	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
@@ -55,7 +55,7 @@ func TestMSALServiceFabric(t *testing.T) {
 	e := p.all["service fabric"].endpoint
 	server := httptest.NewTLSServer(e)
 	defer server.Close()
-	thumbprint := sha1.Sum(server.Certificate().Raw) //nolint:gosec // As above.
+	thumbprint := sha1.Sum(server.Certificate().Raw) // As above.
 	t.Setenv("IDENTITY_SERVER_THUMBPRINT", hex.EncodeToString(thumbprint[:]))
 	for name, value := range e.Environment(server.URL) {
 		t.Setenv(name, value)

@@ -67,6 +67,9 @@ func parseScope(t *tenant, raw string, appOnly bool) (asked, error) {
 	if !ok {
 		return asked{}, refuse(500011, a.audience, t.ID)
 	}
+	if r.Disabled {
+		return asked{}, refuse(50001, a.audience, t.ID)
+	}
 	a.resource = r
 	for _, name := range a.names {
 		if len(r.DelegatedScopes) == 0 || !slices.ContainsFunc(r.DelegatedScopes, sameScope(name)) {

@@ -4,6 +4,7 @@ import (
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -121,9 +122,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec.Status = rep.status
 	s.requests.add(*rec)
 
-	for name, values := range rep.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), rep.header)
 	s.setCommonHeaders(w.Header(), r)
 	w.Header().Set("Content-Length", strconv.Itoa(len(rep.body)))
 	w.WriteHeader(rep.status)
