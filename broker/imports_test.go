@@ -49,7 +49,7 @@ var fences = []struct {
 	{"go.opentelemetry.io/otel/exporters", []string{"cmd/credfree"}, "libraries see the API alone"},
 	{"go.opentelemetry.io/contrib", []string{"cmd/credfree"}, "libraries see the API alone"},
 	{"github.com/AzureAD", []string{"exchange", "broker", "broker/localapi", "cmd/credfree"}, "MSAL stays behind the exchange"},
-	{"os/exec", []string{"cmd/credfree", "exchange", "broker", "broker/localapi"}, "only MSAL's helpers and the command start processes"},
+	{"os/exec", []string{"cmd/credfree", "exchange", "exchange/workload", "broker", "broker/localapi"}, "only MSAL's helpers, the command and the sources that run one start processes"},
 }
 
 func TestImportArrows(t *testing.T) {

@@ -29,12 +29,6 @@ type Cloud struct {
 	Audience  string // what Entra expects as audience of a workload token
 }
 
-// Source says where a workload token comes from. Exactly one field is set.
-type Source struct{ File *FileSource }
-
-// FileSource is a workload token that the platform keeps in a file.
-type FileSource struct{ Path string }
-
 // Identity is what the broker can be at Entra. Exactly one field is set.
 type Identity struct{ Application *Application }
 

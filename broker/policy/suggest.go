@@ -13,11 +13,14 @@ func didYouMean(name string, known []string) string {
 	switch {
 	case len(known) == 0:
 		return "none is defined"
-	case len(known) > 12:
-		return "known are " + strings.Join(known[:12], ", ") + ", ..."
+	case len(known) > maxListed:
+		return "known are " + strings.Join(known[:maxListed], ", ") + ", ..."
 	}
 	return "known are " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
 }
+
+// maxListed is enough for the fields of anything, and cuts what users name.
+const maxListed = 20
 
 // A file may hold thousands of wrong names beside thousands of right ones.
 const (

@@ -55,16 +55,19 @@ func (s *service) entraState(context.Context) admin.PartState {
 	return admin.PartState{OK: true, Detail: when}
 }
 
-func (s *service) sourceState(source workload.Source) func(context.Context) admin.PartState {
+func (s *service) sourceState(source *watched) func(context.Context) admin.PartState {
 	return func(ctx context.Context) admin.PartState {
-		assertion, err := source.Assertion(ctx)
-		if err == nil {
-			err = assertion.Check(s.cfg.policy.Cloud.Audience, time.Now())
-		}
+		until, err := source.state(ctx)
 		if problem, ok := errors.AsType[*workload.Error](err); ok {
 			return admin.PartState{Error: problem.Message, Hint: problem.Hint}
 		}
-		return admin.PartState{OK: true, Detail: "valid until " + assertion.ExpiresAt.UTC().Format(time.RFC3339)}
+		if err != nil {
+			return admin.PartState{Error: err.Error()}
+		}
+		if !time.Now().Before(until) {
+			return admin.PartState{Error: "the last workload token has expired", Hint: "the next exchange asks for another"}
+		}
+		return admin.PartState{OK: true, Detail: "valid until " + until.UTC().Format(time.RFC3339)}
 	}
 }
 

@@ -48,13 +48,19 @@ func (l locked) Write(p []byte) (int, error) {
 
 func startService(t testing.TB, agents func(dir string) string) *running {
 	t.Helper()
+	return startServiceWith(t, func(header, dir string) string { return header + agents(dir) })
+}
+
+// startServiceWith runs the policy that is made of the lab's header.
+func startServiceWith(t testing.TB, write func(header, dir string) string) *running {
+	t.Helper()
 	dir := t.TempDir()
 	r := &running{spans: tracetest.NewInMemoryExporter(), key: "a-key-that-nobody-may-see-anywhere"}
 	check(t, os.WriteFile(filepath.Join(dir, "key"), []byte(r.key), 0o600))
 	lab, err := startLab(labConfig{dir: dir, workloadLifetime: time.Hour})
 	check(t, err)
 	r.lab = lab
-	p, err := policy.Parse(filepath.Join(dir, "credfree.yaml"), []byte(lab.header()+agents(dir)))
+	p, err := policy.Parse(filepath.Join(dir, "credfree.yaml"), []byte(write(lab.header(), dir)))
 	check(t, err)
 	log := slog.New(slog.NewJSONHandler(locked{&r.mu, &r.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	telemetry, err := newTelemetry(t.Context(), log, sdktrace.NewSimpleSpanProcessor(r.spans))

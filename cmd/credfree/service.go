@@ -45,7 +45,7 @@ type service struct {
 	cache     *cache.Cache[exchange.Token]
 	recorder  *issuance.Recorder
 	keys      *peer.Keys
-	sources   map[string]workload.Source
+	sources   map[string]*watched // by their names in the policy
 	agents    *http.Server
 	operators *http.Server
 	listening []listening
@@ -58,7 +58,7 @@ type listening struct {
 
 // newService listens, and serves nobody yet.
 func newService(cfg serviceConfig) (*service, error) {
-	s := &service{cfg: cfg, sources: map[string]workload.Source{}}
+	s := &service{cfg: cfg, sources: map[string]*watched{}}
 	sockets := map[string]string{}
 	for _, name := range cfg.policy.Sockets() {
 		path := name
@@ -80,7 +80,7 @@ func newService(cfg serviceConfig) (*service, error) {
 func (s *service) assemble(sockets map[string]string) error {
 	cfg, p := s.cfg, s.cfg.policy
 	for name, source := range p.Sources {
-		s.sources[name] = workload.File{Path: source.File.Path}
+		s.sources[name] = &watched{Source: newSource(source, p.Cloud.Audience), audience: p.Cloud.Audience, fresh: source.File != nil}
 	}
 	transport, err := entraTransport(p.Cloud)
 	if err != nil {
@@ -99,9 +99,13 @@ func (s *service) assemble(sockets map[string]string) error {
 	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter()}); err != nil {
 		return err
 	}
+	sources := make(map[string]workload.Source, len(s.sources))
+	for name, source := range s.sources {
+		sources[name] = source
+	}
 	s.keys = peer.NewKeys(p.KeyFiles())
 	s.broker, err = broker.New(broker.Config{
-		Policy: p, Sources: s.sources, Exchange: entra, Cache: s.cache, Recorder: s.recorder, Keys: s.keys, Sockets: sockets,
+		Policy: p, Sources: sources, Exchange: entra, Cache: s.cache, Recorder: s.recorder, Keys: s.keys, Sockets: sockets,
 	})
 	if err != nil {
 		return err

@@ -42,6 +42,12 @@ func Parse(raw string) (Assertion, error) {
 		return Assertion{}, &Error{Problem: Malformed, Message: "the workload token is empty",
 			Hint: "the platform has not written it yet, or the path names another file"}
 	}
+	// The decoder below skips line breaks, and nobody decodes the signature: a
+	// token with a warning printed around it must not pass for one.
+	if strings.ContainsFunc(raw, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return Assertion{}, &Error{Problem: Malformed, Message: "the workload token has white space or other characters that no token has",
+			Hint: "the source must give the token alone, without a prefix, a log line or a second token"}
+	}
 	parts := strings.Split(raw, ".")
 	var header struct {
 		Algorithm string `json:"alg"`

@@ -20,30 +20,41 @@ func (f File) Assertion(ctx context.Context) (Assertion, error) {
 	if err := ctx.Err(); err != nil {
 		return Assertion{}, &Error{Problem: Unavailable, Message: "reading the workload token was given up", Err: err}
 	}
-	raw, err := f.read()
-	if err != nil {
-		return Assertion{}, err
+	raw, err := readFile(f.Path, maxTokenBytes)
+	switch {
+	case errors.Is(err, errNotRegular):
+		return Assertion{}, &Error{Problem: Malformed, Message: "the workload token " + f.Path + " is not a regular file", Hint: "name the token file itself"}
+	case errors.Is(err, errTooLarge):
+		return Assertion{}, &Error{Problem: Malformed, Message: "the file " + f.Path + " is larger than any workload token", Hint: "name the token file itself"}
+	case err != nil:
+		return Assertion{}, f.unavailable(err)
 	}
 	return Parse(raw)
 }
 
-func (f File) read() (string, error) {
+var (
+	errNotRegular = errors.New("it is not a regular file")
+	errTooLarge   = errors.New("it is too large")
+)
+
+// readFile reads a regular file of at most most bytes.
+func readFile(path string, most int64) (string, error) {
 	// A named pipe would block the open, and with it every later exchange.
-	if info, err := os.Stat(f.Path); err != nil {
-		return "", f.unavailable(err)
+	if info, err := os.Stat(path); err != nil {
+		return "", err
 	} else if !info.Mode().IsRegular() {
-		return "", &Error{Problem: Malformed, Message: "the workload token " + f.Path + " is not a regular file", Hint: "name the token file itself"}
+		return "", errNotRegular
 	}
-	file, err := os.Open(f.Path)
+	file, err := os.Open(path)
 	if err != nil {
-		return "", f.unavailable(err)
+		return "", err
 	}
-	data, err := io.ReadAll(io.LimitReader(file, maxTokenBytes+1))
+	data, err := io.ReadAll(io.LimitReader(file, most+1))
 	if err := errors.Join(err, file.Close()); err != nil {
-		return "", f.unavailable(err)
+		return "", err
 	}
-	if len(data) > maxTokenBytes {
-		return "", &Error{Problem: Malformed, Message: "the file " + f.Path + " is larger than any workload token", Hint: "name the token file itself"}
+	if int64(len(data)) > most {
+		return "", errTooLarge
 	}
 	return string(data), nil
 }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange/workload"
+)
+
+// newSource makes the workload source that the policy describes. audience is
+// what its tokens have to be meant for.
+func newSource(s policy.Source, audience string) workload.Source {
+	// Build machines may be behind a proxy. The other sources are this machine's
+	// own, and use none.
+	outside := &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second}
+	switch {
+	case s.File != nil:
+		return workload.File{Path: s.File.Path}
+	case s.Env != nil:
+		return workload.Env{Variable: s.Env.Name}
+	case s.Exec != nil:
+		return workload.Exec{Command: s.Exec.Command, Timeout: s.Exec.Timeout, Variables: s.Exec.Variables}
+	case s.HTTP != nil:
+		headers := make(map[string]workload.Header, len(s.HTTP.Headers))
+		for name, header := range s.HTTP.Headers {
+			headers[name] = workload.Header(header)
+		}
+		return workload.HTTP{URL: s.HTTP.URL, Method: s.HTTP.Method, Headers: headers, JSONPointer: s.HTTP.Pointer, Transport: outside}
+	case s.GitHub != nil:
+		return workload.GitHubActions{Audience: audience, Transport: outside}
+	case s.GitLab != nil:
+		return workload.GitLab{Variable: s.GitLab.Name}
+	case s.AzureDevOps != nil:
+		return workload.AzureDevOps{ServiceConnectionID: s.AzureDevOps.ServiceConnectionID, Transport: outside}
+	case s.Terraform != nil:
+		return workload.Terraform{Tag: s.Terraform.Tag}
+	case s.CircleCI != nil:
+		return workload.CircleCI{}
+	case s.Buildkite != nil:
+		return workload.Buildkite{Audience: audience}
+	case s.Vault != nil:
+		return workload.Vault{Role: s.Vault.Role, TokenFile: s.Vault.TokenFile}
+	case s.Google != nil:
+		return workload.GoogleMetadata{Audience: audience}
+	case s.Kubernetes != nil:
+		return workload.KubernetesTokenRequest{Namespace: s.Kubernetes.Namespace, ServiceAccount: s.Kubernetes.ServiceAccount, Audience: audience}
+	}
+	return noSource{}
+}
+
+// noSource stands for a kind of source that the policy knows and this program
+// does not: it has no token, whoever asks.
+type noSource struct{}
+
+func (noSource) Assertion(context.Context) (workload.Assertion, error) {
+	return workload.Assertion{}, &workload.Error{Problem: workload.Unavailable, Message: "this kind of source is not supported by this build", Hint: "use a newer credfree"}
+}
+
+// watched is a source that remembers how it last went, so that readiness
+// probes do not run a command or call a service each time.
+type watched struct {
+	workload.Source
+	audience string
+	fresh    bool // reading it costs nothing: probes read it
+
+	mu    sync.Mutex // guards what follows; never held while the source is read
+	asked time.Time
+	until time.Time // expiry of the last token
+	err   error     // of the last attempt, or of the last token's check
+}
+
+const probeInterval = 10 * time.Second
+
+// Assertion implements workload.Source.
+func (w *watched) Assertion(ctx context.Context) (workload.Assertion, error) {
+	assertion, err := w.Source.Assertion(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked, w.until, w.err = time.Now(), assertion.ExpiresAt, err
+	if err == nil {
+		w.err = assertion.Check(w.audience, time.Now())
+	}
+	return assertion, err
+}
+
+// state is how the source is: as it last went, or as it goes now if that is
+// cheap, long ago or bad.
+func (w *watched) state(ctx context.Context) (until time.Time, err error) {
+	w.mu.Lock()
+	stale := w.fresh || w.asked.IsZero() || time.Since(w.asked) > probeInterval && (w.err != nil || time.Now().After(w.until))
+	w.mu.Unlock()
+	if stale {
+		// Its outcome is what is read below.
+		_, _ = w.Assertion(ctx)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.until, w.err
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/workload"
+)
+
+// Every kind of source that a policy can name is one this program has, with
+// what the policy said in it.
+func TestEverySourceOfAPolicyIsBuilt(t *testing.T) {
+	const audience = entratest.TokenExchangeAudience
+	for text, want := range map[string]workload.Source{
+		`{file: {path: /t}}`:                          workload.File{Path: "/t"},
+		`{env: {name: T}}`:                            workload.Env{Variable: "T"},
+		`{exec: {command: [/bin/x, y], timeout: 5s}}`: workload.Exec{Command: []string{"/bin/x", "y"}, Timeout: 5 * time.Second},
+		`{http: {url: "https://x.example/t", pointer: /v, headers: {A: b}}}`: workload.HTTP{
+			URL: "https://x.example/t", JSONPointer: "/v", Headers: map[string]workload.Header{"A": {Value: "b"}}},
+		`{github: {}}`:          workload.GitHubActions{Audience: audience},
+		`{gitlab: {name: AZ}}`:  workload.GitLab{Variable: "AZ"},
+		`{terraform: {tag: T}}`: workload.Terraform{Tag: "T"},
+		`{circleci: {}}`:        workload.CircleCI{},
+		`{buildkite: {}}`:       workload.Buildkite{Audience: audience},
+		`{vault: {role: r}}`:    workload.Vault{Role: "r"},
+		`{google: {}}`:          workload.GoogleMetadata{Audience: audience},
+		`{kubernetes: {namespace: n, serviceAccount: s}}`:                            workload.KubernetesTokenRequest{Namespace: "n", ServiceAccount: "s", Audience: audience},
+		`{azureDevOps: {serviceConnectionID: 1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01}}`: workload.AzureDevOps{ServiceConnectionID: "1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01"},
+	} {
+		p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\nsources: {pod: "+text+"}\nidentities: {}\nagents: {}\n"))
+		check(t, err)
+		got := reflect.ValueOf(newSource(p.Sources["pod"], audience))
+		if got.Type() != reflect.TypeOf(want) {
+			t.Errorf("%s: got a %s, want a %T", text, got.Type(), want)
+			continue
+		}
+		for i := range got.NumField() {
+			field := got.Type().Field(i)
+			name := field.Name
+			if field.IsExported() && name != "Transport" && name != "Getenv" && name != "Method" && !reflect.DeepEqual(got.Field(i).Interface(), reflect.ValueOf(want).Field(i).Interface()) {
+				t.Errorf("%s: got %s=%v, want %v", text, name, got.Field(i), reflect.ValueOf(want).Field(i))
+			}
+		}
+	}
+	if _, err := newSource(policy.Source{}, audience).Assertion(t.Context()); err == nil {
+		t.Error("a source of no kind has a token")
+	}
+}
+
+// A command prints the workload token, and the agent gets its Entra token.
+func TestExecSourceEndToEnd(t *testing.T) {
+	var lab string
+	r := startServiceWith(t, func(header, dir string) string {
+		lab = dir
+		runs := filepath.Join(dir, "runs")
+		return strings.Replace(header, "{file: {path: '"+dir+"/workload-token'}}",
+			fmt.Sprintf("{exec: {command: [/bin/sh, -c, 'echo x >>%s; cat %s/workload-token']}}", runs, dir), 1) + anyProcess()
+	})
+	ask := func() int {
+		status, _ := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+graphScope)
+		return status
+	}
+	if got := ask(); got != 200 {
+		t.Fatalf("got %d, want 200", got)
+	}
+	for range 5 {
+		if status, text := do(t, http.MethodGet, "http://"+r.adminAddr()+"/readyz", ""); status != 200 {
+			t.Fatalf("not ready: %s", text)
+		}
+	}
+	runs, err := os.ReadFile(filepath.Join(lab, "runs"))
+	check(t, err)
+	if got := strings.Count(string(runs), "x"); got != 1 {
+		t.Errorf("the command ran %d times, want once: probes must not run it", got)
+	}
+}
+
+// counting is a source that has a token of the given life, or an error.
+type counting struct {
+	calls int
+	token workload.Assertion
+	err   error
+}
+
+func (c *counting) Assertion(context.Context) (workload.Assertion, error) {
+	c.calls++
+	return c.token, c.err
+}
+
+func TestWatchedSource(t *testing.T) {
+	good := workload.Assertion{Issuer: "i", Subject: "s", Audience: []string{"a"}, Algorithm: "RS256", ExpiresAt: time.Now().Add(time.Hour)}
+	for name, test := range map[string]struct {
+		source counting
+		fresh  bool
+		calls  int // after three probes
+		well   bool
+	}{
+		"a good one is asked once":            {counting{token: good}, false, 1, true},
+		"a cheap one is asked each time":      {counting{token: good}, true, 3, true},
+		"a bad one is not asked all the time": {counting{err: &workload.Error{Problem: workload.Unavailable}}, false, 1, false},
+		"a token for somebody else":           {counting{token: workload.Assertion{Issuer: "i", Subject: "s", Audience: []string{"b"}, Algorithm: "RS256", ExpiresAt: good.ExpiresAt}}, false, 1, false},
+	} {
+		w := &watched{Source: &test.source, audience: "a", fresh: test.fresh}
+		for range 3 {
+			if _, err := w.state(t.Context()); (err == nil) != test.well {
+				t.Errorf("%s: got %v, want well=%t", name, err, test.well)
+			}
+		}
+		if test.source.calls != test.calls {
+			t.Errorf("%s: asked %d times, want %d", name, test.source.calls, test.calls)
+		}
+	}
+}

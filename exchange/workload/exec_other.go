@@ -1,0 +1,13 @@
+//go:build !unix
+
+package workload
+
+import (
+	"os"
+	"syscall"
+)
+
+func ownGroup() *syscall.SysProcAttr { return nil }
+
+// killGroup kills the command alone where there are no process groups.
+func killGroup(leader *os.Process) error { return leader.Kill() }
