@@ -161,7 +161,7 @@ func TestColdCallersShareOneExchange(t *testing.T) {
 }
 
 // Entra is down: what is cached is served until it truly expires, then the
-// error is clear; Entra is back: nobody has to do anything.
+// error is clear; Entra is back: nobody has to do anything but ask, within 5 s.
 func TestOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -184,6 +184,12 @@ func TestOutage(t *testing.T) {
 			t.Fatalf("after its expiry: got %v, want %s", err, exchange.EntraUnavailable)
 		}
 		w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
+		asked := w.entra.TokenRequests()
+		_, err = w.ask(as(t, 10001), graph)
+		if !errors.As(err, &failure) || failure.RetryAfter <= 0 || failure.RetryAfter > 5*time.Second || w.entra.TokenRequests() != asked {
+			t.Fatalf("right after its return: got %v and %d token requests, want to be told to wait at most 5s, and none", err, w.entra.TokenRequests()-asked)
+		}
+		time.Sleep(failure.RetryAfter)
 		_, err = w.ask(as(t, 10001), graph)
 		check(t, err)
 	})

@@ -89,9 +89,9 @@ func refusal(resp *http.Response, body []byte, now time.Time) *Error {
 	case resp.StatusCode == http.StatusTooManyRequests || throttled(e.Codes):
 		e.Reason, e.Message = EntraThrottled, "Entra is throttling this client"
 		e.Hint = "wait before asking again; if it lasts, something asks Entra for this client without a cache"
-	case resp.StatusCode >= 500 || transient(e.Codes):
+	case resp.StatusCode >= 500 || transient(e.Codes) || e.Code == "temporarily_unavailable" || e.Code == "server_error":
 		e.Reason, e.Message = EntraUnavailable, "Entra answered with status "+strconv.Itoa(resp.StatusCode)
-		e.Hint = "it is an outage at or before the authority; the broker tries again with the next request"
+		e.Hint = "it is an outage at or before the authority; the broker asks again by itself, within seconds"
 	case understood:
 		e.Reason, e.Message = EntraRejected, "Entra refused: "+e.Code+codesText(e.Codes)
 	default:

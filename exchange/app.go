@@ -11,13 +11,18 @@ import (
 	"github.com/credfree/credfree/exchange/workload"
 )
 
-// appToken runs the client credentials grant through a fresh MSAL client.
-func (c *Client) appToken(ctx context.Context, app Application, req Request, assertion workload.Assertion) (Token, error) {
+// appToken runs the client credentials grant once, through a fresh MSAL client.
+func (c *Client) appToken(ctx context.Context, app Application, req Request, assertion workload.Assertion, try attempt) (Token, *Error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptLimit)
+	defer cancel()
 	ctx, span := c.cfg.Tracer.Start(ctx, "entra.token", trace.WithSpanKind(trace.SpanKindInternal))
 	defer span.End()
 	call := newCall(ctx, c, app, grantClientCredentials)
+	if try.correlationID != "" {
+		call.correlationID = try.correlationID
+	}
 	token, err := c.clientCredentials(ctx, call, app, req, assertion)
-	span.SetAttributes(call.attributes(app, req)...)
+	span.SetAttributes(call.attributes(app, req, try)...)
 	if err != nil {
 		failure := call.explain(ctx, err, hintFacts{assertion: assertion, app: app, request: req, audience: c.cfg.Audience})
 		endWithError(span, failure)

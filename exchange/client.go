@@ -33,10 +33,11 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Client talks to one authority. It is safe for concurrent use and keeps no
-// state between exchanges.
+// Client talks to one authority. It is safe for concurrent use. Between
+// exchanges it keeps no token, only how the last ones failed.
 type Client struct {
-	cfg Config
+	cfg      Config
+	patience *patience
 }
 
 // New returns a Client or all problems of cfg, joined.
@@ -57,7 +58,11 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Client{cfg: cfg}, errors.Join(problems...)
+	patience, err := newPatience()
+	if err != nil {
+		problems = append(problems, err)
+	}
+	return &Client{cfg: cfg, patience: patience}, errors.Join(problems...)
 }
 
 // Application is an Entra application registration (or user-assigned managed
@@ -102,20 +107,22 @@ func (app Application) check(req Request) error {
 
 // AppToken exchanges the application's workload token for an access token of
 // the application itself (client credentials grant with a client assertion,
-// RFC 7523 §2.2). Errors are of type *Error, or the context's.
+// RFC 7523 §2.2). It repeats the exchange where that can help and ctx has time
+// for it, and answers at once, with what Entra said before, where asking could
+// not help. Errors are of type *Error.
 func (c *Client) AppToken(ctx context.Context, app Application, req Request) (Token, error) {
 	if err := app.check(req); err != nil {
 		return Token{}, err
 	}
-	assertion, err := c.assertion(ctx, app.Source)
-	if err != nil {
-		return Token{}, err
+	token, failure := c.exchange(ctx, app, req)
+	if failure != nil {
+		return Token{}, failure
 	}
-	return c.appToken(ctx, app, req, assertion)
+	return token, nil
 }
 
 // assertion fetches the workload token and checks what can be checked here.
-func (c *Client) assertion(ctx context.Context, source workload.Source) (workload.Assertion, error) {
+func (c *Client) assertion(ctx context.Context, source workload.Source) (workload.Assertion, *Error) {
 	ctx, span := c.cfg.Tracer.Start(ctx, "workload.token")
 	defer span.End()
 	assertion, err := source.Assertion(ctx)

@@ -8,6 +8,10 @@
 // request to one URL, follows no redirect, reads a bounded answer, and turns
 // every refusal into an *Error that holds no body.
 //
-// The package refuses to retry, to cache, to verify a workload token's
-// signature, and to release a token of another kind than the one asked for.
+// Failures are met with patience, in one table: see [patience]. What Entra asks
+// of one request, such as to wait, holds for all of the same tenant and client.
+//
+// The package refuses to cache, to repeat what cannot succeed, to ask while Entra
+// wants to be left alone, to verify a workload token's signature, and to release
+// a token of another kind than the one asked for.
 package exchange

@@ -44,7 +44,7 @@ type Error struct {
 	Message       string        // what happened, in our words
 	Hint          string        // what to change
 	Claims        string        // claims challenge (JSON) that the user has to satisfy; "" without one
-	RetryAfter    time.Duration // how long Entra asks to wait; 0 when it did not say
+	RetryAfter    time.Duration // how long Entra asks to wait, or nothing is sent for this tenant and client; 0 when nobody said
 	CorrelationID string        // client-request-id sent
 	RequestID     string        // x-ms-request-id received
 	Err           error         // cause, of the network or the file system; for logs
@@ -81,7 +81,7 @@ func unreachable(ctx context.Context, err error) *Error {
 		return &Error{Reason: Timeout, Message: "the exchange was given up", Err: err}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return &Error{Reason: Timeout, Message: "Entra did not answer in time", Err: err,
-			Hint: "check the network path to the authority; the broker tries again with the next request"}
+			Hint: "check the network path to the authority; the broker asks again by itself, within seconds"}
 	case errors.As(err, &certificate):
 		return &Error{Reason: EntraUnavailable, Message: "the authority's certificate is not trusted: " + certificate.Err.Error(), Err: err,
 			Hint: "for a custom cloud set caFile; else check what intercepts TLS between the broker and the authority"}

@@ -99,10 +99,12 @@ func (e *entra) ask(ctx context.Context, scopes ...string) (exchange.Token, erro
 type recorder struct {
 	next   http.RoundTripper
 	answer func(*http.Request) (*http.Response, error)
+	before func(n int) // called before the nth request, from 0
 
-	mu       sync.Mutex // guards requests
+	mu       sync.Mutex // guards the rest
 	requests []*http.Request
 	forms    []url.Values
+	at       []time.Time
 }
 
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -116,8 +118,12 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	req.Body = io.NopCloser(bytes.NewReader(body))
 	r.mu.Lock()
-	r.requests, r.forms = append(r.requests, req.Clone(context.Background())), append(r.forms, form)
+	n := len(r.requests)
+	r.requests, r.forms, r.at = append(r.requests, req.Clone(context.Background())), append(r.forms, form), append(r.at, time.Now())
 	r.mu.Unlock()
+	if r.before != nil {
+		r.before(n)
+	}
 	if r.answer != nil {
 		return r.answer(req)
 	}
@@ -216,7 +222,7 @@ func TestPreflight(t *testing.T) {
 			}
 		}, exchange.AssertionUnavailable, "no such file"},
 		"empty":   {func(t *testing.T, e *entra) { e.write(t, " \n") }, exchange.AssertionUnusable, "empty"},
-		"garbled": {func(t *testing.T, e *entra) { e.write(t, "not a token") }, exchange.AssertionUnusable, "not a signed JWT"},
+		"garbled": {func(t *testing.T, e *entra) { e.write(t, "not-a-token") }, exchange.AssertionUnusable, "not a signed JWT"},
 		"huge":    {func(t *testing.T, e *entra) { e.write(t, strings.Repeat("x", 1<<20)) }, exchange.AssertionUnusable, "larger"},
 		"folder":  {func(t *testing.T, e *entra) { e.app.Source = workload.File{Path: t.TempDir()} }, exchange.AssertionUnusable, "not a regular file"},
 		"wrong audience": {func(t *testing.T, e *entra) {
@@ -267,18 +273,20 @@ func TestRefusals(t *testing.T) {
 		"named scope":      {nil, "https://graph.microsoft.com/User.Read", "invalid_scope", 1002012, "/.default"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEntra(t)
-			if test.change != nil {
-				test.change(t, e)
-			}
-			_, err := e.ask(t.Context(), test.scope)
-			got := asError(t, err)
-			if got.Reason != exchange.EntraRejected || got.Code != test.code || !slices.Contains(got.Codes, test.aadsts) || !strings.Contains(got.Hint, test.hint) {
-				t.Errorf("got %s %s %v, hint %q; want %s %d, hint with %q", got.Reason, got.Code, got.Codes, got.Hint, test.code, test.aadsts, test.hint)
-			}
-			if got.CorrelationID == "" || got.RequestID == "" || got.Temporary() {
-				t.Errorf("got correlation id %q, request id %q, temporary %t", got.CorrelationID, got.RequestID, got.Temporary())
-			}
+			synctest.Test(t, func(t *testing.T) {
+				e := newEntra(t)
+				if test.change != nil {
+					test.change(t, e)
+				}
+				_, err := e.ask(t.Context(), test.scope)
+				got := asError(t, err)
+				if got.Reason != exchange.EntraRejected || got.Code != test.code || !slices.Contains(got.Codes, test.aadsts) || !strings.Contains(got.Hint, test.hint) {
+					t.Errorf("got %s %s %v, hint %q; want %s %d, hint with %q", got.Reason, got.Code, got.Codes, got.Hint, test.code, test.aadsts, test.hint)
+				}
+				if got.CorrelationID == "" || got.RequestID == "" || got.Temporary() {
+					t.Errorf("got correlation id %q, request id %q, temporary %t", got.CorrelationID, got.RequestID, got.Temporary())
+				}
+			})
 		})
 	}
 }
@@ -310,28 +318,33 @@ func TestHostileAnswers(t *testing.T) {
 		"opaque token":    {respond(200, jsonType, `{"token_type":"Bearer","expires_in":3599,"access_token":"opaque"}`), exchange.TokenMismatch, 0},
 		"refused": {func(*http.Request) (*http.Response, error) { return nil, errors.New("dial tcp: connection refused") },
 			exchange.EntraUnavailable, 0},
+		"later":     {respond(400, jsonType, `{"error":"temporarily_unavailable"}`), exchange.EntraUnavailable, 0},
 		"not OAuth": {respond(400, jsonType, `{"message":"`+canary+`"}`), exchange.ReplyMalformed, 0},
 		"odd code":  {respond(400, jsonType, `{"error":"`+canary+` \u0000","error_description":"`+canary+`"}`), exchange.EntraRejected, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := newEntra(t)
-			e.sent.answer = test.answer
-			token, err := e.ask(t.Context(), graph)
-			got := asError(t, err)
-			if got.Reason != test.reason || got.RetryAfter != test.wait {
-				t.Errorf("got %s (%s), wait %s; want %s, wait %s", got.Reason, got.Message, got.RetryAfter, test.reason, test.wait)
-			}
-			if token.Len() != 0 {
-				t.Error("a token came with the error")
-			}
-			if len(e.sent.requests) != 1 {
-				t.Errorf("got %d requests, want 1", len(e.sent.requests))
-			}
-			for _, text := range everyForm(err) {
-				if strings.Contains(text, canary) {
-					t.Errorf("the error shows the body: %s", text)
+			synctest.Test(t, func(t *testing.T) {
+				e := newEntra(t)
+				e.sent.answer = test.answer
+				token, err := e.ask(t.Context(), graph)
+				got := asError(t, err)
+				if got.Reason != test.reason || got.RetryAfter != test.wait {
+					t.Errorf("got %s (%s), wait %s; want %s, wait %s", got.Reason, got.Message, got.RetryAfter, test.reason, test.wait)
 				}
-			}
+				if token.Len() != 0 {
+					t.Error("a token came with the error")
+				}
+				requests := map[exchange.Reason]int{exchange.ReplyMalformed: 2, exchange.EntraUnavailable: 3}
+				if want := max(requests[test.reason], 1); len(e.sent.requests) != want {
+					t.Errorf("got %d requests, want %d", len(e.sent.requests), want)
+				}
+				_, again := e.ask(t.Context(), graph) // held back, or answered the same
+				for _, text := range append(everyForm(err), everyForm(again)...) {
+					if strings.Contains(text, canary) {
+						t.Errorf("the error shows the body: %s", text)
+					}
+				}
+			})
 		})
 	}
 }

@@ -97,5 +97,5 @@ func throttled(codes []int) bool {
 }
 
 func transient(codes []int) bool {
-	return slices.ContainsFunc(codes, func(c int) bool { return c == 90024 || c == 50033 || c == 90006 || c == 90012 })
+	return slices.ContainsFunc(codes, func(c int) bool { return c == 90024 || c == 50033 || c == 90006 || c == 90012 || c == 90033 })
 }

@@ -110,13 +110,16 @@ func mismatch(why string) *Error {
 }
 
 // attributes describe the request and its answer on the span entra.token.
-func (c *call) attributes(app Application, req Request) []attribute.KeyValue {
+func (c *call) attributes(app Application, req Request, try attempt) []attribute.KeyValue {
 	attrs := []attribute.KeyValue{
 		attribute.String("credfree.entra.tenant_id", c.tenant),
 		attribute.String("credfree.entra.client_id", app.ClientID),
 		attribute.String("credfree.entra.correlation_id", c.correlationID),
 		attribute.String("credfree.grant", c.grant),
 		attribute.StringSlice("credfree.scopes", slices.Clone(req.Scopes)),
+	}
+	if try.number > 0 {
+		attrs = append(attrs, attribute.Int("http.request.resend_count", try.number))
 	}
 	if c.requestID != "" {
 		attrs = append(attrs, attribute.String("azure.service.request.id", c.requestID))

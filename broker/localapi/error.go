@@ -98,7 +98,7 @@ func describeExchange(failure *exchange.Error, wire client.Error) (int, client.E
 		wire.Code, wire.RefusedBy, wire.RetryAfter = "temporarily_unavailable", client.ByEntra, failure.RetryAfter
 		return http.StatusTooManyRequests, wire
 	case exchange.AssertionUnavailable, exchange.EntraUnavailable, exchange.Timeout, exchange.ReplyMalformed:
-		wire.Code = "temporarily_unavailable"
+		wire.Code, wire.RetryAfter = "temporarily_unavailable", failure.RetryAfter
 		return http.StatusServiceUnavailable, wire
 	case exchange.BadRequest:
 		wire.Code = "invalid_request"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/credfree/credfree/broker/admin"
@@ -84,7 +85,8 @@ func (s *service) observe() error {
 	entries, err1 := meter.Int64ObservableGauge("credfree.cache.entries", metric.WithUnit("{token}"), metric.WithDescription("Tokens in the cache."))
 	size, err2 := meter.Int64ObservableGauge("credfree.cache.size", metric.WithUnit("By"), metric.WithDescription("Memory the cached tokens take."))
 	evicted, err3 := meter.Int64ObservableCounter("credfree.cache.evictions", metric.WithUnit("{token}"), metric.WithDescription("Tokens dropped for lack of room."))
-	if err := errors.Join(err1, err2, err3); err != nil {
+	held, err4 := meter.Int64ObservableGauge("credfree.exchange.holds", metric.WithUnit("{hold}"), metric.WithDescription("Clients for which nothing is sent to Entra now, by reason."))
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -92,7 +94,14 @@ func (s *service) observe() error {
 		o.ObserveInt64(entries, int64(stats.Entries))
 		o.ObserveInt64(size, stats.Bytes)
 		o.ObserveInt64(evicted, int64(stats.Evicted))
+		holds := map[exchange.HoldKind]int64{exchange.Throttled: 0, exchange.BreakerOpen: 0}
+		for _, hold := range s.exchange.Holds() {
+			holds[hold.Kind]++
+		}
+		for kind, count := range holds {
+			o.ObserveInt64(held, count, metric.WithAttributes(attribute.String("kind", string(kind))))
+		}
 		return nil
-	}, entries, size, evicted)
+	}, entries, size, evicted, held)
 	return err
 }

@@ -42,6 +42,7 @@ type serviceConfig struct {
 type service struct {
 	cfg       serviceConfig
 	broker    *broker.Broker
+	exchange  *exchange.Client
 	cache     *cache.Cache[exchange.Token]
 	recorder  *issuance.Recorder
 	keys      *peer.Keys
@@ -86,7 +87,7 @@ func (s *service) assemble(sockets map[string]string) error {
 	if err != nil {
 		return err
 	}
-	entra, err := exchange.New(exchange.Config{
+	s.exchange, err = exchange.New(exchange.Config{
 		Authority: p.Cloud.Authority, Audience: p.Cloud.Audience,
 		Transport: cfg.telemetry.instrument(transport), Tracer: cfg.telemetry.tracer(),
 	})
@@ -105,7 +106,7 @@ func (s *service) assemble(sockets map[string]string) error {
 	}
 	s.keys = peer.NewKeys(p.KeyFiles())
 	s.broker, err = broker.New(broker.Config{
-		Policy: p, Sources: sources, Exchange: entra, Cache: s.cache, Recorder: s.recorder, Keys: s.keys, Sockets: sockets,
+		Policy: p, Sources: sources, Exchange: s.exchange, Cache: s.cache, Recorder: s.recorder, Keys: s.keys, Sockets: sockets,
 	})
 	if err != nil {
 		return err

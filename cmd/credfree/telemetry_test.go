@@ -133,7 +133,7 @@ func TestMetricsAreServed(t *testing.T) {
 		`credfree_token_requests_total{agent="demo",cache="hit",decision="allow",door="oauth",grant="client_credentials",reason=""} 1`,
 		`credfree_token_requests_total{agent="demo",cache="",decision="deny",door="oauth",grant="client_credentials",reason="scope_not_allowed"} 1`,
 		`credfree_token_duration_seconds_bucket{cache="miss",decision="allow",door="oauth",le="0.0005"}`,
-		`credfree_cache_entries 1`, `credfree_cache_size_bytes`, `http_client_request_duration_seconds`,
+		`credfree_cache_entries 1`, `credfree_exchange_holds{kind="breaker"} 0`, `credfree_cache_size_bytes`, `http_client_request_duration_seconds`,
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in\n%s", want, text)
@@ -202,7 +202,11 @@ func TestEmulatorStopsAndStarts(t *testing.T) {
 		t.Errorf("readiness: got %d %s", status, text)
 	}
 	check(t, r.lab.host.Resume())
-	if got := ask(vaultScope); got != 200 {
+	got := ask(vaultScope)
+	for began := time.Now(); got == 503 && time.Since(began) < 10*time.Second; got = ask(vaultScope) {
+		time.Sleep(50 * time.Millisecond) // nothing is sent until the hold is over
+	}
+	if got != 200 {
 		t.Errorf("after its return: got %d", got)
 	}
 	r.lab.host.Server.SetBehavior(entratest.Behavior{})
