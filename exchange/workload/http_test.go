@@ -410,7 +410,7 @@ func FuzzAnswer(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, pointer string) {
 		if strings.Contains(pointer, bearer[:8]) {
-			t.Skip("the pointer is the policy's, and is shown")
+			return // the pointer is the policy's, and is shown
 		}
 		a, err := workload.HTTP{URL: "https://platform.test", JSONPointer: pointer, Transport: answering(string(body))}.Assertion(t.Context())
 		if err == nil {
