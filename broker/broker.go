@@ -77,9 +77,6 @@ func New(cfg Config) (*Broker, error) {
 	return b, nil
 }
 
-// Policy returns the policy in force.
-func (b *Broker) Policy() *policy.Policy { return b.cfg.Policy }
-
 // LastExchange returns when an exchange last ended, and how: the zero time
 // before the first.
 func (b *Broker) LastExchange() (time.Time, error) {

@@ -31,15 +31,13 @@ func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std),
 			checkCommand(std), explainCommand(std), healthcheckCommand(std), versionCommand(std),
 		},
-		HideVersion:          true,
-		HideHelpCommand:      true,
-		Writer:               stderr, // usage is not a result
-		ErrWriter:            stderr,
-		ExitErrHandler:       func(*cli.Context, error) {},
-		CommandNotFound:      nil,
-		Action:               noCommand(std),
-		OnUsageError:         usageError,
-		EnableBashCompletion: false,
+		HideVersion:     true,
+		HideHelpCommand: true,
+		Writer:          stderr, // usage is not a result
+		ErrWriter:       stderr,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		Action:          noCommand(std),
+		OnUsageError:    usageError,
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = usageError
