@@ -13,6 +13,8 @@ const (
 	Malformed      Problem = "malformed"       // not a token Entra could read
 	WrongAudience  Problem = "wrong_audience"  // for somebody else
 	WrongAlgorithm Problem = "wrong_algorithm" // signed with something but RS256
+	WrongKind      Problem = "wrong_kind"      // a user's token
+	Denied         Problem = "denied"          // the platform gives us none until somebody allows it
 )
 
 // Temporary reports whether waiting can help without anybody editing anything.
