@@ -1,0 +1,161 @@
+package usertoken
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// Config is what New needs.
+type Config struct {
+	// Authority is the https origin of the token service as it stands in the issuers of
+	// v2 tokens, such as https://login.microsoftonline.com. Required; in lower case, no
+	// path, no query.
+	Authority string
+	// V1Issuer is the https origin in the issuers of v1 tokens, which is not the
+	// authority. Empty means https://sts.windows.net, and for the authority of the cloud
+	// in China https://sts.chinacloudapi.cn.
+	V1Issuer string
+	// Transport carries the requests for metadata and keys. It is called directly, so
+	// redirects are never followed. Required.
+	Transport http.RoundTripper
+	// Now is the clock that expiry and the age of keys are measured with. Nil means
+	// time.Now.
+	Now func() time.Time
+}
+
+// Verifier verifies the tokens of one authority. It is safe for concurrent use, and
+// remembers keys but no tokens.
+type Verifier struct {
+	cfg Config
+
+	mu      sync.Mutex // guards the rest; not held while fetching or verifying
+	tenants *simplelru.LRU[string, *keySet]
+	running map[*flight]struct{}
+	closed  bool
+	idle    sync.WaitGroup // of the running flights
+}
+
+// New returns a Verifier or all problems of cfg, joined. It asks nobody anything yet.
+func New(cfg Config) (*Verifier, error) {
+	var problems []error
+	if !isOrigin(cfg.Authority) {
+		problems = append(problems, fmt.Errorf("authority %q is not an https origin like https://login.microsoftonline.com", cfg.Authority))
+	}
+	if cfg.V1Issuer == "" {
+		cfg.V1Issuer = v1Issuer(cfg.Authority)
+	}
+	if !isOrigin(cfg.V1Issuer) {
+		problems = append(problems, fmt.Errorf("the issuer of v1 tokens %q is not an https origin like https://sts.windows.net", cfg.V1Issuer))
+	}
+	if cfg.Transport == nil {
+		problems = append(problems, errors.New("the transport is missing"))
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	tenants, err := simplelru.NewLRU[string, *keySet](maxTenants, nil)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	return &Verifier{cfg: cfg, tenants: tenants, running: map[*flight]struct{}{}}, nil
+}
+
+// Close ends the fetches that are under way and waits for them. Verify fails afterwards,
+// with KeysUnavailable for what needs a key.
+func (v *Verifier) Close() {
+	v.mu.Lock()
+	v.closed = true
+	for f := range v.running {
+		f.cancel()
+	}
+	v.mu.Unlock()
+	v.idle.Wait()
+}
+
+// Verify returns the user whose token raw is, if it is an access token that Entra issued
+// to a user for one of the audiences and tenants of want, and valid now. Errors are of
+// type *Error; when ctx ends first, of KeysUnavailable with the context's error as cause.
+func (v *Verifier) Verify(ctx context.Context, raw string, want Expectation) (User, error) {
+	user, failure := v.verify(ctx, raw, want)
+	if failure != nil {
+		return User{}, failure
+	}
+	return user, nil
+}
+
+func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (User, *Error) {
+	// 1. Is it a token, signed in the only way that is taken?
+	t, failure := parse(raw)
+	if failure != nil {
+		return User{}, failure
+	}
+	// 2. Is it for us? Nothing of it is proven yet.
+	if failure := v.checkAddress(&t.claims, want); failure != nil {
+		return User{}, failure
+	}
+	// 3. Did its tenant sign it?
+	key, failure := v.key(ctx, strings.ToLower(t.claims.TenantID), t.keyID)
+	if failure != nil {
+		return User{}, failure
+	}
+	if failure := t.checkSignature(key); failure != nil {
+		return User{}, failure
+	}
+	// 4. Is it valid now?
+	if failure := t.claims.checkTimes(v.cfg.Now()); failure != nil {
+		return User{}, failure
+	}
+	// 5. Did a user delegate something with it?
+	if failure := t.claims.checkKind(); failure != nil {
+		return User{}, failure
+	}
+	// 6. Who is it?
+	return v.user(&t.claims), nil
+}
+
+// checkSignature verifies the text as it came. A general JOSE library would encode the
+// payload anew, or not at all where the header has b64: here what is signed is what
+// was read.
+func (t *token) checkSignature(key *rsa.PublicKey) *Error {
+	digest := sha256.Sum256([]byte(t.signed))
+	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], t.signature); err != nil {
+		return &Error{Problem: BadSignature, Message: "the user token's signature is not one of tenant " + t.claims.TenantID,
+			Hint: "the token was changed on its way or made by somebody else; pass it on exactly as it was issued"}
+	}
+	return nil
+}
+
+// issuer is what stands in the tokens of a tenant: version 1.0 or 2.0.
+func (v *Verifier) issuer(tenant, version string) string {
+	if version == version1 {
+		return v.cfg.V1Issuer + "/" + tenant + "/"
+	}
+	return v.cfg.Authority + "/" + tenant + "/v2.0"
+}
+
+func v1Issuer(authority string) string {
+	switch authority {
+	case "https://login.partner.microsoftonline.cn", "https://login.chinacloudapi.cn":
+		return "https://sts.chinacloudapi.cn"
+	}
+	return "https://sts.windows.net"
+}
+
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Host != "" && s == "https://"+strings.ToLower(u.Host)
+}
