@@ -15,6 +15,8 @@ type answer struct {
 	TokenType   string  `json:"token_type"`
 	ExpiresIn   seconds `json:"expires_in"`
 	RefreshIn   seconds `json:"refresh_in"`
+
+	RefreshToken string `json:"refresh_token"`
 }
 
 // seconds is a number, or a string that holds one, as Entra has sent both.

@@ -31,12 +31,12 @@ type attempt struct {
 }
 
 // exchange asks Entra, again where that can help: see patience.
-func (c *Client) exchange(ctx context.Context, app Application, req Request) (Token, *Error) {
+func (c *Client) exchange(ctx context.Context, a *ask) (Token, *Error) {
 	// 1. Nothing is read, sent or waited for while the pair is held back.
-	if held := c.patience.held(app); held != nil {
-		return Token{}, c.holdBack(ctx, app, req, held)
+	if held := c.patience.held(a.pair()); held != nil {
+		return Token{}, c.holdBack(ctx, a, held)
 	}
-	assertion, failure := c.assertion(ctx, app.Source)
+	proof, failure := a.prove(ctx, false)
 	if failure != nil {
 		return Token{}, failure
 	}
@@ -44,23 +44,23 @@ func (c *Client) exchange(ctx context.Context, app Application, req Request) (To
 	for try := (attempt{}); ; try.number++ {
 		// 2. Ask leave, for each request anew: another exchange may have been
 		// told to wait in the meantime.
-		q := questionOf(app, req, assertion)
-		leave, held := c.patience.admit(app, req, q)
+		q := a.question(proof.assertion)
+		leave, held := c.patience.admit(a, q)
 		if held != nil {
-			return Token{}, c.holdBack(ctx, app, req, held)
+			return Token{}, c.holdBack(ctx, a, held)
 		}
 		// 3. Ask Entra.
-		token, failure := c.appToken(ctx, app, req, assertion, try)
+		token, failure := c.send(ctx, a, proof, try)
 		if failure == nil {
 			c.patience.answered(leave, true)
 			return token, nil
 		}
 		// 4. Learn from the failure.
-		pause, again := done.after(failure, leave, c.patience.jitter)
+		pause, again := done.after(a, failure, leave, c.patience.jitter)
 		again = again && timeFor(ctx, pause)
 		c.learn(ctx, leave, failure, !again, done)
 		if !again {
-			if memorable(req, failure) {
+			if memorable(a, failure) {
 				c.patience.remember(q, failure)
 			}
 			return Token{}, failure
@@ -71,10 +71,10 @@ func (c *Client) exchange(ctx context.Context, app Application, req Request) (To
 			given.CorrelationID = failure.CorrelationID
 			return Token{}, given
 		}
-		done.count(failure)
+		done.count(a, failure)
 		try.correlationID = failure.CorrelationID
-		if expired(failure) {
-			if assertion, failure = c.assertion(ctx, app.Source); failure != nil {
+		if a.renewable(failure) {
+			if proof, failure = a.prove(ctx, true); failure != nil {
 				return Token{}, failure
 			}
 		}
@@ -100,10 +100,10 @@ func (c *Client) learn(ctx context.Context, l leave, failure *Error, last bool, 
 }
 
 // repeats counts what an exchange has repeated, by cause.
-type repeats struct{ faults, reads, propagations int }
+type repeats struct{ faults, proofs, propagations int }
 
 // after says whether to repeat an exchange after failure, and when.
-func (r repeats) after(failure *Error, l leave, jitter func(time.Duration) time.Duration) (time.Duration, bool) {
+func (r repeats) after(a *ask, failure *Error, l leave, jitter func(time.Duration) time.Duration) (time.Duration, bool) {
 	switch {
 	case outage(failure):
 		most := len(faultPauses)
@@ -114,20 +114,20 @@ func (r repeats) after(failure *Error, l leave, jitter func(time.Duration) time.
 			return 0, false
 		}
 		return max(jitter(faultPauses[r.faults]), min(failure.RetryAfter, breakerMost)), true
-	case expired(failure):
-		return 0, r.reads == 0
+	case a.renewable(failure):
+		return 0, r.proofs == 0
 	case propagating(failure) && l.young && r.propagations < len(propagationPauses):
 		return propagationPauses[r.propagations], true
 	}
 	return 0, false
 }
 
-func (r *repeats) count(failure *Error) {
+func (r *repeats) count(a *ask, failure *Error) {
 	switch {
 	case outage(failure):
 		r.faults++
-	case expired(failure):
-		r.reads++
+	case a.renewable(failure):
+		r.proofs++
 	case propagating(failure):
 		r.propagations++
 	}
@@ -135,12 +135,6 @@ func (r *repeats) count(failure *Error) {
 
 func outage(failure *Error) bool {
 	return failure.Reason == EntraUnavailable || failure.Reason == Timeout || failure.Reason == ReplyMalformed
-}
-
-// expired: the workload token was replaced between reading and sending it, or
-// should have been.
-func expired(failure *Error) bool {
-	return failure.Reason == EntraRejected && slices.Contains(failure.Codes, 700024)
 }
 
 // propagating: there is no such federated identity credential, or not yet at
@@ -152,8 +146,8 @@ func propagating(failure *Error) bool {
 }
 
 // memorable reports whether Entra would say the same again a moment later.
-func memorable(req Request, failure *Error) bool {
-	return failure.Reason == EntraRejected && req.Claims == "" && failure.Claims == "" && !expired(failure)
+func memorable(a *ask, failure *Error) bool {
+	return failure.Reason == EntraRejected && a.claims == "" && failure.Claims == "" && !a.renewable(failure)
 }
 
 // cutOff tells the end of the exchange's context from that of an attempt.
@@ -179,12 +173,12 @@ func sleep(ctx context.Context, pause time.Duration) error {
 
 // holdBack records a request that did not leave as a span without duration,
 // under the correlation id of the one that was answered.
-func (c *Client) holdBack(ctx context.Context, app Application, req Request, held *heldBack) *Error {
-	_, span := c.cfg.Tracer.Start(ctx, "entra.token", trace.WithSpanKind(trace.SpanKindInternal))
+func (c *Client) holdBack(ctx context.Context, a *ask, held *heldBack) *Error {
+	_, span := c.cfg.Tracer.Start(ctx, a.spanName(), trace.WithSpanKind(trace.SpanKindInternal))
 	defer span.End()
-	call := newCall(ctx, c, app, grantClientCredentials)
+	call := newCall(ctx, c, a)
 	call.correlationID, call.failure = held.why.CorrelationID, held.why
-	span.SetAttributes(call.attributes(app, req, attempt{})...)
+	span.SetAttributes(call.attributes(attempt{})...)
 	span.SetAttributes(attribute.String("credfree.exchange.held_back", string(held.kind)))
 	endWithError(span, held.why)
 	return held.why

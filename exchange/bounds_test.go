@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/credfree/credfree/exchange/secret"
 	"github.com/credfree/credfree/exchange/workload"
 )
 
@@ -26,15 +27,14 @@ func newTestPatience(t *testing.T, jitter func(time.Duration) time.Duration) *pa
 func TestPatienceIsBounded(t *testing.T) {
 	p := newTestPatience(t, nil)
 	failure := &Error{Reason: EntraRejected, Message: "no"}
-	req := Request{Scopes: []string{"s"}}
 	var first question
 	for i := range 3 * maxRefusals {
-		app := Application{Tenant: "t.example", ClientID: fmt.Sprint(i)}
-		q := questionOf(app, req, workload.Assertion{})
+		a := testAsk(fmt.Sprint(i))
+		q := a.question(workload.Assertion{})
 		if i == 0 {
 			first = q
 		}
-		l, held := p.admit(app, req, q)
+		l, held := p.admit(a, q)
 		if held != nil {
 			t.Fatalf("client %d was held back", i)
 		}
@@ -44,7 +44,7 @@ func TestPatienceIsBounded(t *testing.T) {
 	if pairs, refusals := p.pairs.Len(), p.refusals.Len(); pairs != maxPairs || refusals != maxRefusals {
 		t.Errorf("got %d pairs and %d refusals, want %d and %d", pairs, refusals, maxPairs, maxRefusals)
 	}
-	if _, held := p.admit(Application{Tenant: "t.example", ClientID: "0"}, req, first); held != nil {
+	if _, held := p.admit(testAsk("0"), first); held != nil {
 		t.Errorf("the oldest was not dropped: held back by %s", held.kind)
 	}
 }
@@ -52,18 +52,18 @@ func TestPatienceIsBounded(t *testing.T) {
 // What a caller does with its error changes nobody else's.
 func TestHeldErrorsAreCopies(t *testing.T) {
 	p := newTestPatience(t, nil)
-	app, req := Application{Tenant: "t.example", ClientID: "c"}, Request{Scopes: []string{"s"}}
-	q := questionOf(app, req, workload.Assertion{})
-	l, _ := p.admit(app, req, q)
+	a := testAsk("c")
+	q := a.question(workload.Assertion{})
+	l, _ := p.admit(a, q)
 	original := &Error{Reason: EntraThrottled, Message: "first", RetryAfter: time.Hour}
 	p.throttled(l, original)
 	original.Message = "changed"
-	held := p.held(app)
+	held := p.held(a.pair())
 	if held == nil || held.why.Message != "first" {
 		t.Fatalf("got %+v, want the error as it was", held)
 	}
 	held.why.Message = "changed"
-	if again := p.held(app); again.why.Message != "first" {
+	if again := p.held(a.pair()); again.why.Message != "first" {
 		t.Errorf("got %q from one caller's error in another's", again.why.Message)
 	}
 }
@@ -80,14 +80,14 @@ func TestBreakerWindows(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := newTestPatience(t, test.jitter)
-				app, req := Application{Tenant: "t.example", ClientID: "c"}, Request{Scopes: []string{"s"}}
+				a := testAsk("c")
 				for i, window := range test.windows {
-					l, held := p.admit(app, req, question{})
+					l, held := p.admit(a, question{})
 					if held != nil || l.probe != (i > 0) {
 						t.Fatalf("failure %d: got held back %v, probe %t", i, held, l.probe)
 					}
 					p.failed(l, &Error{Reason: EntraUnavailable}, true)
-					if held := p.held(app); held == nil || held.why.RetryAfter != window {
+					if held := p.held(a.pair()); held == nil || held.why.RetryAfter != window {
 						t.Fatalf("failure %d: got %v, want held back for %s", i, held, window)
 					}
 					time.Sleep(window)
@@ -111,23 +111,40 @@ func TestJitterStaysInBounds(t *testing.T) {
 // The parts of a question do not run into each other, and the order of the
 // scopes and the case of the ids are none.
 func TestQuestionsDiffer(t *testing.T) {
-	one := questionOf(Application{Tenant: "t", ClientID: "c"}, Request{Scopes: []string{"a", "b"}}, workload.Assertion{})
-	if questionOf(Application{Tenant: "T", ClientID: "C"}, Request{Scopes: []string{"b", "a"}}, workload.Assertion{}) != one {
+	change := func(changes ...func(*ask)) *ask {
+		a := &ask{tenant: "t", client: "c", grant: grantClientCredentials, scopes: []string{"a", "b"}}
+		for _, change := range changes {
+			change(a)
+		}
+		return a
+	}
+	platform := workload.Assertion{Issuer: "i", Subject: "s"}
+	one := change().question(platform)
+	if change(func(a *ask) { a.tenant, a.client, a.scopes = "T", "C", []string{"b", "a"} }).question(platform) != one {
 		t.Error("the same question is two")
 	}
-	seen := map[question]string{}
+	seen := map[question]string{one: "plain"}
 	for name, q := range map[string]question{
-		"plain":   questionOf(Application{Tenant: "t", ClientID: "c"}, Request{Scopes: []string{"a", "b"}}, workload.Assertion{Issuer: "i", Subject: "s"}),
-		"joined":  questionOf(Application{Tenant: "t", ClientID: "c"}, Request{Scopes: []string{`a" "b`}}, workload.Assertion{Issuer: "i", Subject: "s"}),
-		"issuer":  questionOf(Application{Tenant: "t", ClientID: "c"}, Request{Scopes: []string{"a", "b"}}, workload.Assertion{Issuer: "i2", Subject: "s"}),
-		"subject": questionOf(Application{Tenant: "t", ClientID: "c"}, Request{Scopes: []string{"a", "b"}}, workload.Assertion{Issuer: "i", Subject: "s2"}),
-		"moved":   questionOf(Application{Tenant: "t", ClientID: "c"}, Request{Scopes: []string{"a", "b"}}, workload.Assertion{Issuer: `i" "s`, Subject: ""}),
-		"client":  questionOf(Application{Tenant: "t", ClientID: "d"}, Request{Scopes: []string{"a", "b"}}, workload.Assertion{Issuer: "i", Subject: "s"}),
-		"tenant":  questionOf(Application{Tenant: "u", ClientID: "c"}, Request{Scopes: []string{"a", "b"}}, workload.Assertion{Issuer: "i", Subject: "s"}),
+		"joined":    change(func(a *ask) { a.scopes = []string{`a" "b`} }).question(platform),
+		"issuer":    change().question(workload.Assertion{Issuer: "i2", Subject: "s"}),
+		"subject":   change().question(workload.Assertion{Issuer: "i", Subject: "s2"}),
+		"moved":     change().question(workload.Assertion{Issuer: `i" "s`}),
+		"client":    change(func(a *ask) { a.client = "d" }).question(platform),
+		"tenant":    change(func(a *ask) { a.tenant = "u" }).question(platform),
+		"grant":     change(func(a *ask) { a.grant = grantOnBehalfOf }).question(platform),
+		"agent":     change(func(a *ask) { a.path = "p" }).question(platform),
+		"user":      change(func(a *ask) { a.user.Token = secret.New("u") }).question(platform),
+		"session":   change(func(a *ask) { a.user.Session = secret.New("u") }).question(platform),
+		"username":  change(func(a *ask) { a.agentUser.Username = "u" }).question(platform),
+		"user's id": change(func(a *ask) { a.agentUser.ObjectID = "u" }).question(platform),
 	} {
 		if other, ok := seen[q]; ok {
 			t.Errorf("%s and %s are one question", name, other)
 		}
 		seen[q] = name
 	}
+}
+
+func testAsk(client string) *ask {
+	return &ask{tenant: "t.example", client: client, grant: grantClientCredentials, scopes: []string{"s"}}
 }

@@ -17,21 +17,17 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-const (
-	grantClientCredentials = "client_credentials"
-
-	// maxAnswerBytes bounds an answer of the token endpoint. The largest real
-	// tokens, with hundreds of groups, stay below a tenth of it.
-	maxAnswerBytes = 1 << 20
-)
+// maxAnswerBytes bounds an answer of the token endpoint. The largest real
+// tokens, with hundreds of groups, stay below a tenth of it.
+const maxAnswerBytes = 1 << 20
 
 // call is the HTTP client of one exchange, made for one token request. MSAL
 // asks it for the OpenID metadata, which it answers from memory, and for one
 // POST to the token endpoint, which it sends once.
 type call struct {
 	client        *Client
-	tenant        string
-	grant         string // the only grant_type that may leave
+	ask           *ask   // whose grant is the only one that may leave
+	tenant        string // in lower case
 	correlationID string
 
 	sent      bool
@@ -41,8 +37,8 @@ type call struct {
 	failure   *Error
 }
 
-func newCall(ctx context.Context, c *Client, app Application, grant string) *call {
-	return &call{client: c, tenant: strings.ToLower(app.Tenant), grant: grant, correlationID: correlationID(ctx)}
+func newCall(ctx context.Context, c *Client, a *ask) *call {
+	return &call{client: c, ask: a, tenant: strings.ToLower(a.tenant), correlationID: correlationID(ctx)}
 }
 
 // correlationID is the trace id written as a GUID, so that the trace of an
@@ -112,8 +108,8 @@ func (c *call) vet(req *http.Request) error {
 	if err != nil {
 		return errors.New("a token request that is not a form")
 	}
-	if got := form["grant_type"]; len(got) != 1 || got[0] != c.grant {
-		return fmt.Errorf("a token request with another grant than %s", c.grant)
+	if got := form["grant_type"]; len(got) != 1 || got[0] != c.ask.grant {
+		return fmt.Errorf("a token request with another grant than %s", c.ask.grant)
 	}
 	return nil
 }
@@ -162,7 +158,7 @@ func (c *call) read(ctx context.Context, resp *http.Response) ([]byte, error) {
 
 // explain makes the one error that leaves the package. MSAL's own errors are
 // dropped: some of them print what the server answered.
-func (c *call) explain(ctx context.Context, err error, subject hintFacts) *Error {
+func (c *call) explain(ctx context.Context, err error, p proof) *Error {
 	failure := c.failure
 	switch {
 	case failure == nil && ctx.Err() != nil:
@@ -175,8 +171,9 @@ func (c *call) explain(ctx context.Context, err error, subject hintFacts) *Error
 	}
 	failure.Status, failure.CorrelationID, failure.RequestID = c.status, c.correlationID, c.requestID
 	if failure.Hint == "" {
-		failure.Hint = hint(failure.Codes, subject)
+		failure.Hint = hint(failure.Codes, c.ask, p, c.client.cfg.Audience)
 	}
+	c.failure = failure
 	return failure
 }
 

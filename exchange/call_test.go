@@ -25,7 +25,7 @@ func TestCallLetsOneRequestOut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := newCall(t.Context(), client, Application{Tenant: "t.example"}, grantClientCredentials)
+			c := newCall(t.Context(), client, &ask{tenant: "t.example", grant: grantClientCredentials})
 			req, err := http.NewRequestWithContext(t.Context(), test.method, test.url, strings.NewReader(test.body))
 			if err != nil {
 				t.Fatal(err)

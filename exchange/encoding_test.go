@@ -7,7 +7,7 @@ import (
 
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-func decode(t *testing.T, s string) []byte {
+func decode(t testing.TB, s string) []byte {
 	t.Helper()
 	data, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {

@@ -46,7 +46,7 @@ type entra struct {
 	spans  *tracetest.SpanRecorder
 }
 
-func newEntra(t testing.TB) *entra {
+func newEntra(t testing.TB, options ...func(*exchange.Config)) *entra {
 	t.Helper()
 	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL})
 	if err != nil {
@@ -61,10 +61,14 @@ func newEntra(t testing.TB) *entra {
 	e := &entra{server: server, issuer: issuer, file: filepath.Join(t.TempDir(), "token"), spans: tracetest.NewSpanRecorder()}
 	e.sent = &recorder{next: server.RoundTripper()}
 	e.app = exchange.Application{Tenant: entratest.DemoTenantID, ClientID: entratest.DemoClientID, Source: workload.File{Path: e.file}}
-	e.client, err = exchange.New(exchange.Config{
+	cfg := exchange.Config{
 		Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: e.sent,
 		Tracer: sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(e.spans)).Tracer("test"),
-	})
+	}
+	for _, option := range options {
+		option(&cfg)
+	}
+	e.client, err = exchange.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +96,7 @@ func (e *entra) write(t testing.TB, text string) {
 }
 
 func (e *entra) ask(ctx context.Context, scopes ...string) (exchange.Token, error) {
-	return e.client.AppToken(ctx, e.app, exchange.Request{Scopes: scopes})
+	return e.client.Token(ctx, e.app, exchange.Request{Scopes: scopes})
 }
 
 // recorder keeps what was sent, and can put an answer in Entra's place.
@@ -302,7 +306,7 @@ func TestHostileAnswers(t *testing.T) {
 	}{
 		"truncated":       {respond(200, jsonType, `{"token_type":"Bearer","expires_in":3599,"access_token":"`+canary), exchange.ReplyMalformed, 0},
 		"wrong type":      {respond(200, jsonType, `{"token_type":"Bearer","expires_in":{},"access_token":"`+canary+`"}`), exchange.ReplyMalformed, 0},
-		"wrong ext type":  {respond(200, jsonType, `{"token_type":"Bearer","expires_in":3599,"ext_expires_in":{},"access_token":"`+canary+`"}`), exchange.ReplyMalformed, 0},
+		"wrong ext type":  {respond(200, jsonType, `{"token_type":"Bearer","expires_in":3599,"ext_expires_in":{},"access_token":"`+canary+`"}`), exchange.TokenMismatch, 0},
 		"no expiry":       {respond(200, jsonType, `{"token_type":"Bearer","access_token":"`+canary+`"}`), exchange.ReplyMalformed, 0},
 		"negative expiry": {respond(200, jsonType, `{"token_type":"Bearer","expires_in":-1,"access_token":"`+canary+`"}`), exchange.ReplyMalformed, 0},
 		"no token":        {respond(200, jsonType, `{"token_type":"Bearer","expires_in":3599}`), exchange.ReplyMalformed, 0},

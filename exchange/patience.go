@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,8 +43,8 @@ const (
 //	                                                                 back for 1 s doubling to 5 s; then one
 //	                                                                 leaves first
 //	what is no token answer       repeated once, within 200 ms       the same
-//	700024                        repeated once, with the workload   leave
-//	                              token read again
+//	700024; of an agent also      repeated once, with the workload   leave
+//	700027, 50013, 500133         token, or the legs before, anew
 //	70021, 700211, 700212,        repeated after 1 s and 3 s while   as after any refusal
 //	700213, 70025                 the pair is young: no token yet,
 //	                              or one in the last 10 minutes
@@ -201,23 +200,23 @@ type leave struct {
 }
 
 // held says whether a request would be held back, whatever its workload token.
-func (p *patience) held(app Application) *heldBack {
+func (p *patience) held(key pair) *heldBack {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.standing(app).held(now)
+	return p.standing(key).held(now)
 }
 
 // admit lets a request leave, or answers it.
-func (p *patience) admit(app Application, req Request, q question) (leave, *heldBack) {
+func (p *patience) admit(a *ask, q question) (leave, *heldBack) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.standing(app)
+	at := p.standing(a.pair())
 	if h := at.held(now); h != nil {
 		return leave{}, h
 	}
-	if known, ok := p.refusals.Get(q); ok && req.Claims == "" {
+	if known, ok := p.refusals.Get(q); ok && a.claims == "" {
 		if now.Before(known.until) {
 			why := *known.why
 			return leave{}, &heldBack{Remembered, &why}
@@ -235,8 +234,7 @@ func (p *patience) admit(app Application, req Request, q question) (leave, *held
 }
 
 // standing is called with mu held.
-func (p *patience) standing(app Application) *standing {
-	key := pair{strings.ToLower(app.Tenant), strings.ToLower(app.ClientID)}
+func (p *patience) standing(key pair) *standing {
 	at, ok := p.pairs.Get(key)
 	if !ok {
 		at = &standing{}
@@ -324,12 +322,12 @@ func (p *patience) remember(q question, failure *Error) {
 	p.refusals.Add(q, remembered{until, &kept})
 }
 
-// questionOf digests a request without claims. The workload token is in it by
-// its issuer and subject, which do not change when it is replaced.
-func questionOf(app Application, req Request, assertion workload.Assertion) question {
-	scopes := slices.Sorted(slices.Values(req.Scopes))
-	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q",
-		strings.ToLower(app.Tenant), strings.ToLower(app.ClientID), scopes, assertion.Issuer, assertion.Subject))
+// question digests an ask without claims. The proof is in it by its issuer and
+// subject, which do not change when it is replaced; a user's is in it whole.
+func (a *ask) question(assertion workload.Assertion) question {
+	scopes := slices.Sorted(slices.Values(a.scopes))
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q", a.pair(), a.grant, scopes, a.path, assertion.Issuer, assertion.Subject,
+		a.user.Token.Reveal(), a.user.Session.Reveal(), a.agentUser.Username, a.agentUser.ObjectID))
 }
 
 // doubled returns first, doubled times times, or most.

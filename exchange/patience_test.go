@@ -188,13 +188,13 @@ func TestThrottlingIsShared(t *testing.T) {
 		// Another client of the tenant is not held.
 		other := e.app
 		other.ClientID = "00000000-0000-4000-8000-00000000dead"
-		if _, err := e.client.AppToken(t.Context(), other, exchange.Request{Scopes: []string{graph}}); err == nil || e.count() != 2 {
+		if _, err := e.client.Token(t.Context(), other, exchange.Request{Scopes: []string{graph}}); err == nil || e.count() != 2 {
 			t.Errorf("got %v after %d requests, want another client's to leave", err, e.count())
 		}
 		// Nor does the way a name is written make it another.
 		same := e.app
 		same.Tenant, same.ClientID = strings.ToUpper(same.Tenant), strings.ToUpper(same.ClientID)
-		if _, err := e.client.AppToken(t.Context(), same, exchange.Request{Scopes: []string{graph}}); err == nil || e.count() != 2 {
+		if _, err := e.client.Token(t.Context(), same, exchange.Request{Scopes: []string{graph}}); err == nil || e.count() != 2 {
 			t.Errorf("got %v after %d requests, want the same client's to be held", err, e.count())
 		}
 	})
@@ -641,7 +641,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 					t.Errorf("got holds %v, want none: other requests leave", holds)
 				}
 				e.good(t, vault) // another scope
-				if _, err := e.client.AppToken(t.Context(), e.app, exchange.Request{Scopes: []string{graph}, Claims: mfa}); err != nil {
+				if _, err := e.client.Token(t.Context(), e.app, exchange.Request{Scopes: []string{graph}, Claims: mfa}); err != nil {
 					t.Errorf("with claims: got %v, want a token", err)
 				}
 				time.Sleep(time.Nanosecond)
@@ -678,7 +678,7 @@ func TestClaimsAlwaysReachEntra(t *testing.T) {
 		}
 		e.server.SetBehavior(entratest.Behavior{Code: 700016})
 		for want := 4; want <= 6; want++ {
-			_, err := e.client.AppToken(t.Context(), e.app, exchange.Request{Scopes: []string{graph}, Claims: mfa})
+			_, err := e.client.Token(t.Context(), e.app, exchange.Request{Scopes: []string{graph}, Claims: mfa})
 			if got := asError(t, err); got.Reason != exchange.EntraRejected || e.count() != want {
 				t.Errorf("with claims: got %s after %d requests, want %s after %d", got.Reason, e.count(), exchange.EntraRejected, want)
 			}

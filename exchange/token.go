@@ -23,8 +23,13 @@ type Token struct {
 	Roles         []string // app roles in the token
 	Scopes        []string // delegated scopes in the token (scp)
 	UniqueID      string   // uti: Entra's id of this token, the one in its sign-in log
-	CorrelationID string   // client-request-id of the request
+	UserTenant    string   // tenant of the user, in lower case; "" unless Kind is Delegated
+	UserObjectID  string   // object id of the user, in lower case; "" unless Kind is Delegated
+	CorrelationID string   // client-request-id of the request; "" of a managed identity
 	RequestID     string   // x-ms-request-id of the answer
+	// Session goes on acting for the user when the user's token has expired. It
+	// is empty unless it was asked for, and never to be handed out.
+	Session secret.Text
 }
 
 // Kind tells an application's token from a user's.
@@ -36,26 +41,46 @@ const (
 	Delegated Kind = "user"
 )
 
+// expectation is what an issued token has to be to be released.
+type expectation struct {
+	kind        Kind
+	tenant      string // GUID or domain; "" for any
+	client      string // "" for any
+	scopes      []string
+	objectID    string // of the user; "" for anybody
+	forExchange bool   // for the token exchange: an intermediate leg
+	boundTo     string // agent identity that an intermediate leg is for
+	session     bool   // keep the refresh token
+}
+
 // token checks the token of a successful answer and makes it a Token.
-func (c *call) token(app Application, want Kind) (Token, error) {
-	claims, err := readClaims(c.answer.AccessToken)
-	if err != nil {
-		return Token{}, err
+func (c *call) token() (Token, *Error) {
+	claims, failure := readClaims(c.answer.AccessToken)
+	if failure != nil {
+		return Token{}, failure
 	}
-	if err := claims.check(app, want); err != nil {
-		return Token{}, err
+	want := c.ask.want
+	if failure := claims.check(want); failure != nil {
+		return Token{}, failure
 	}
-	return Token{
+	token := Token{
 		Text:          secret.New(c.answer.AccessToken),
 		Lifetime:      time.Duration(c.answer.ExpiresIn),
 		RefreshIn:     time.Duration(c.answer.RefreshIn),
-		Kind:          want,
+		Kind:          want.kind,
 		Roles:         claims.Roles,
 		Scopes:        strings.Fields(claims.Scopes),
 		UniqueID:      headerWord(claims.UniqueID),
 		CorrelationID: c.correlationID,
 		RequestID:     c.requestID,
-	}, nil
+	}
+	if want.kind == Delegated {
+		token.UserTenant, token.UserObjectID = strings.ToLower(claims.Tenant), strings.ToLower(claims.ObjectID)
+	}
+	if want.session && c.answer.RefreshToken != "" {
+		token.Session = secret.New(c.answer.RefreshToken)
+	}
+	return token, nil
 }
 
 // claims are those of an access token that say whose it is. A client should
@@ -66,11 +91,14 @@ type claims struct {
 	Roles    []string `json:"roles"`
 	AppID    string   `json:"appid"` // v1
 	Party    string   `json:"azp"`   // v2
+	Audience string   `json:"aud"`
 	Tenant   string   `json:"tid"`
+	ObjectID string   `json:"oid"`
+	Subject  string   `json:"sub"`
 	UniqueID string   `json:"uti"`
 }
 
-func readClaims(token string) (claims, error) {
+func readClaims(token string) (claims, *Error) {
 	var c claims
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -92,14 +120,40 @@ func (c claims) kind() Kind {
 	return AppOnly
 }
 
-func (c claims) check(app Application, want Kind) error {
+func (c claims) check(want expectation) *Error {
 	switch {
-	case c.kind() != want:
-		return mismatch("it is a token of kind " + string(c.kind()) + " where " + string(want) + " was asked for")
-	case !strings.EqualFold(c.AppID, app.ClientID) && !strings.EqualFold(c.Party, app.ClientID):
+	case c.kind() != want.kind:
+		return mismatch("it is a token of kind " + string(c.kind()) + " where " + string(want.kind) + " was asked for")
+	case want.client != "" && !strings.EqualFold(c.AppID, want.client) && !strings.EqualFold(c.Party, want.client):
 		return mismatch("it was issued to another client")
-	case guid.MatchString(app.Tenant) && !strings.EqualFold(c.Tenant, app.Tenant):
+	case guid.MatchString(want.tenant) && !strings.EqualFold(c.Tenant, want.tenant):
 		return mismatch("it was issued by another tenant")
+	case want.objectID != "" && !strings.EqualFold(c.ObjectID, want.objectID):
+		return mismatch("it is a token of another user")
+	case want.kind == Delegated && (!guid.MatchString(c.ObjectID) || !guid.MatchString(c.Tenant)):
+		return mismatch("it does not say which user's it is")
+	case want.boundTo != "" && !strings.HasSuffix(strings.ToLower(c.Subject), "/"+strings.ToLower(want.boundTo)):
+		return mismatch("it stands for another agent identity")
+	case reserved(c.Audience) && !want.forExchange:
+		return mismatch("it is meant for the token exchange itself")
+	case !audienceFits(c.Audience, resourceOf(want.scopes[0])):
+		return mismatch("it is meant for another resource")
+	}
+	return c.checkScopes(want)
+}
+
+// checkScopes wants every scope that was asked for by name. What comes with
+// .default is what was consented to, and may be more than an answer can say.
+func (c claims) checkScopes(want expectation) *Error {
+	if want.kind != Delegated {
+		return nil
+	}
+	granted := strings.Fields(c.Scopes)
+	for _, scope := range want.scopes {
+		name := scope[strings.LastIndexByte(scope, '/')+1:]
+		if name != ".default" && !slices.ContainsFunc(granted, func(s string) bool { return strings.EqualFold(s, name) }) {
+			return mismatch("it lacks a scope that was asked for")
+		}
 	}
 	return nil
 }
@@ -109,14 +163,18 @@ func mismatch(why string) *Error {
 		Hint: "check which authority answered; a real Entra never does this for this request"}
 }
 
-// attributes describe the request and its answer on the span entra.token.
-func (c *call) attributes(app Application, req Request, try attempt) []attribute.KeyValue {
+// attributes describe the request and its answer on its span.
+func (c *call) attributes(try attempt) []attribute.KeyValue {
 	attrs := []attribute.KeyValue{
-		attribute.String("credfree.entra.tenant_id", c.tenant),
-		attribute.String("credfree.entra.client_id", app.ClientID),
-		attribute.String("credfree.entra.correlation_id", c.correlationID),
-		attribute.String("credfree.grant", c.grant),
-		attribute.StringSlice("credfree.scopes", slices.Clone(req.Scopes)),
+		attribute.String("credfree.entra.client_id", c.ask.client),
+		attribute.String("credfree.entra.leg", c.ask.leg),
+		attribute.String("credfree.grant", c.ask.grant),
+		attribute.StringSlice("credfree.scopes", slices.Clone(c.ask.scopes)),
+	}
+	if c.ask.grant != grantManagedIdentity {
+		attrs = append(attrs,
+			attribute.String("credfree.entra.tenant_id", c.tenant),
+			attribute.String("credfree.entra.correlation_id", c.correlationID))
 	}
 	if try.number > 0 {
 		attrs = append(attrs, attribute.Int("http.request.resend_count", try.number))

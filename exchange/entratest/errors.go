@@ -145,6 +145,10 @@ var rows = map[int]row{
 	90094:   {oauth: "invalid_grant", suberror: "consent_required", text: "Admin consent is required for the permissions requested by this application.", wellKnown: true},
 }
 
+// Codes returns the AADSTS numbers of every refusal that the server can answer
+// with, sorted. Behavior.Code brings about any of them.
+func Codes() []int { return slices.Sorted(maps.Keys(rows)) }
+
 // refuse makes the error for a code. args fill its text.
 func refuse(code int, args ...any) error {
 	r, ok := rows[code]

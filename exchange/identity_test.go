@@ -1,0 +1,421 @@
+package exchange_test
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/secret"
+)
+
+const userRead = "https://graph.microsoft.com/User.Read"
+
+func (e *entra) agent() exchange.Agent {
+	blueprint := e.app
+	blueprint.ClientID = entratest.DemoBlueprintClientID
+	return exchange.Agent{Blueprint: blueprint, ID: entratest.DemoAgentIdentityID}
+}
+
+func (e *entra) agentUser() exchange.AgentUser {
+	return exchange.AgentUser{Agent: e.agent(), Username: entratest.DemoAgentUserName}
+}
+
+// userToken is Ada's, for the application or the blueprint of that id.
+func (e *entra) userToken(t testing.TB, audience string) exchange.User {
+	t.Helper()
+	text, err := e.server.UserToken(entratest.UserTokenRequest{User: entratest.DemoUserName, Audience: audience, Client: entratest.DemoFrontendClientID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exchange.User{Token: secret.New(text), ObjectID: entratest.DemoUserID}
+}
+
+// claimsOf reads an issued token.
+func claimsOf(t testing.TB, token exchange.Token) map[string]any {
+	t.Helper()
+	var claims map[string]any
+	if err := json.Unmarshal(decode(t, strings.Split(token.Reveal(), ".")[1]), &claims); err != nil {
+		t.Fatal(err)
+	}
+	return claims
+}
+
+// grants are the grants that were sent, in order.
+func (e *entra) grants() []string {
+	var grants []string
+	for _, form := range e.sent.forms {
+		grant := form.Get("grant_type")
+		if path := form.Get("fmi_path"); path != "" {
+			grant += " for " + path
+		}
+		grants = append(grants, grant)
+	}
+	return grants
+}
+
+// keeper keeps the tokens of legs for ever.
+type keeper struct {
+	mu   sync.Mutex // guards kept
+	kept map[exchange.Leg]exchange.Token
+}
+
+func (k *keeper) Keep(ctx context.Context, leg exchange.Leg, fetch func(context.Context) (exchange.Token, error)) (exchange.Token, error) {
+	k.mu.Lock()
+	token, ok := k.kept[leg]
+	k.mu.Unlock()
+	if ok {
+		return token, nil
+	}
+	token, err := fetch(ctx)
+	if err == nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.kept[leg] = token
+	}
+	return token, err
+}
+
+func (k *keeper) Drop(leg exchange.Leg) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.kept, leg)
+}
+
+func withKeeper(cfg *exchange.Config) { cfg.Legs = &keeper{kept: map[exchange.Leg]exchange.Token{}} }
+
+// Each identity and each grant: the requests that it takes, and whose token
+// comes back.
+func TestIdentities(t *testing.T) {
+	const jwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	const forAgent = "client_credentials for " + entratest.DemoAgentIdentityID
+	for name, test := range map[string]struct {
+		identity func(e *entra) exchange.Identity
+		user     string // audience of the user's token; "" for none
+		scope    string
+		grants   []string
+		kind     exchange.Kind
+		client   string
+		object   string
+	}{
+		"application": {func(e *entra) exchange.Identity { return e.app }, "", graph,
+			[]string{"client_credentials"}, exchange.AppOnly, entratest.DemoClientID, ""},
+		"application for a user": {func(e *entra) exchange.Identity { return e.app }, entratest.DemoClientID, userRead,
+			[]string{jwtBearer}, exchange.Delegated, entratest.DemoClientID, entratest.DemoUserID},
+		"agent": {func(e *entra) exchange.Identity { return e.agent() }, "", graph,
+			[]string{forAgent, "client_credentials"}, exchange.AppOnly, entratest.DemoAgentIdentityID, ""},
+		"agent for a user": {func(e *entra) exchange.Identity { return e.agent() }, entratest.DemoBlueprintClientID, userRead,
+			[]string{forAgent, jwtBearer}, exchange.Delegated, entratest.DemoAgentIdentityID, entratest.DemoUserID},
+		"agent user by name": {func(e *entra) exchange.Identity { return e.agentUser() }, "", userRead,
+			[]string{forAgent, "client_credentials", "user_fic"}, exchange.Delegated, entratest.DemoAgentIdentityID, entratest.DemoAgentUserID},
+		"agent user by id": {func(e *entra) exchange.Identity {
+			return exchange.AgentUser{Agent: e.agent(), ObjectID: entratest.DemoAgentUserID}
+		}, "", graph, []string{forAgent, "client_credentials", "user_fic"}, exchange.Delegated, entratest.DemoAgentIdentityID, entratest.DemoAgentUserID},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEntra(t, withKeeper)
+			req := exchange.Request{Scopes: []string{test.scope}}
+			if test.user != "" {
+				req.User = e.userToken(t, test.user)
+			}
+			token, err := e.client.Token(t.Context(), test.identity(e), req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := e.grants(); !slices.Equal(got, test.grants) {
+				t.Errorf("got requests %q, want %q", got, test.grants)
+			}
+			claims := claimsOf(t, token)
+			if claims["appid"] != test.client || claims["aud"] != "https://graph.microsoft.com" || token.Kind != test.kind {
+				t.Errorf("got appid %v, aud %v, kind %s, want %s's for Graph, kind %s", claims["appid"], claims["aud"], token.Kind, test.client, test.kind)
+			}
+			if token.UserObjectID != test.object || test.object != "" && (claims["oid"] != test.object || token.UserTenant != entratest.DemoTenantID) {
+				t.Errorf("got a token for user %s (oid %v) of %s, want %s", token.UserObjectID, claims["oid"], token.UserTenant, test.object)
+			}
+			if token.Session.Len() != 0 {
+				t.Error("a session came unasked")
+			}
+			// The legs are kept, so that the next token takes one request.
+			before := e.count()
+			if _, err := e.client.Token(t.Context(), test.identity(e), req); err != nil || e.count() != before+1 {
+				t.Errorf("got error %v after %d further requests, want a token after 1", err, e.count()-before)
+			}
+		})
+	}
+}
+
+// The tenant of an agent is where its blueprint is asked, and the spans of the
+// legs say which is which.
+func TestLegsAreTraced(t *testing.T) {
+	e := newEntra(t, withKeeper)
+	if _, err := e.client.Token(t.Context(), e.agentUser(), exchange.Request{Scopes: []string{userRead}}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, span := range e.spans.Ended() {
+		set := attribute.NewSet(span.Attributes()...)
+		leg, _ := set.Value("credfree.entra.leg")
+		grant, _ := set.Value("credfree.grant")
+		got = append(got, strings.TrimSpace(span.Name()+" "+leg.AsString()+" "+grant.AsString()))
+	}
+	want := []string{"workload.token", "entra.token blueprint client_credentials", "entra.token agent client_credentials", "entra.token resource user_fic"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got spans %q, want %q", got, want)
+	}
+}
+
+// What Entra would never allow is refused here, before anything is sent.
+func TestIdentitiesThatCannot(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(e *entra) (exchange.Identity, exchange.Request)
+		text   string
+	}{
+		"an agent user for a user": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return e.agentUser(), exchange.Request{Scopes: []string{userRead}, User: e.userToken(t, entratest.DemoBlueprintClientID)}
+		}, "cannot act on behalf of a user"},
+		"a managed identity for a user": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return exchange.ManagedIdentity{}, exchange.Request{Scopes: []string{userRead}, User: e.userToken(t, entratest.DemoClientID)}
+		}, "cannot act on behalf of a user"},
+		"a managed identity and no client of it": {func(*entra) (exchange.Identity, exchange.Request) {
+			return exchange.ManagedIdentity{}, exchange.Request{Scopes: []string{graph}}
+		}, "not set up"},
+		"an agent user without a name": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return exchange.AgentUser{Agent: e.agent()}, exchange.Request{Scopes: []string{graph}}
+		}, "needs a user name or an object id"},
+		"an agent user with two names": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return exchange.AgentUser{Agent: e.agent(), Username: "a@b.c", ObjectID: entratest.DemoAgentUserID}, exchange.Request{Scopes: []string{graph}}
+		}, "and not both"},
+		"an agent user's name that is none": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return exchange.AgentUser{Agent: e.agent(), Username: "x&grant_type=y"}, exchange.Request{Scopes: []string{graph}}
+		}, "not a user principal name"},
+		"an agent's id that is none": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return exchange.Agent{Blueprint: e.app, ID: "../x"}, exchange.Request{Scopes: []string{graph}}
+		}, "not a GUID"},
+		"the token exchange": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return e.agent(), exchange.Request{Scopes: []string{"api://AzureADTokenExchange/.default"}}
+		}, "not handed out"},
+		"the token exchange by its id": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return e.app, exchange.Request{Scopes: []string{entratest.TokenExchangeResourceID + "/.default"}}
+		}, "not handed out"},
+		"two proofs of a user": {func(e *entra) (exchange.Identity, exchange.Request) {
+			user := e.userToken(t, entratest.DemoClientID)
+			user.Session = user.Token
+			return e.app, exchange.Request{Scopes: []string{userRead}, User: user}
+		}, "were both given"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEntra(t)
+			identity, req := test.change(e)
+			_, err := e.client.Token(t.Context(), identity, req)
+			got := asError(t, err)
+			if got.Reason != exchange.BadRequest || !strings.Contains(got.Message, test.text) || got.Hint == "" || e.count() != 0 {
+				t.Errorf("got %s %q (hint %q) after %d requests, want %s with %q and none", got.Reason, got.Message, got.Hint, e.count(), exchange.BadRequest, test.text)
+			}
+		})
+	}
+}
+
+// A leg that Entra will not have any more is taken anew, once, and with it those
+// before: whether it has expired or Entra has changed its keys.
+func TestLegsAreRenewed(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, e *entra){
+		"keys": func(_ *testing.T, e *entra) {
+			for range 5 {
+				e.server.RotateKeys()
+			}
+		},
+		"time": func(t *testing.T, e *entra) {
+			e.server.SetBehavior(entratest.Behavior{ClockSkew: 2 * time.Hour})
+			e.write(t, e.workloadToken(t, entratest.ServiceAccountToken{Lifetime: 24 * time.Hour}))
+		},
+	} {
+		for kind, identity := range map[string]func(e *entra) exchange.Identity{
+			"agent":      func(e *entra) exchange.Identity { return e.agent() },
+			"agent user": func(e *entra) exchange.Identity { return e.agentUser() },
+		} {
+			t.Run(kind+" "+name, func(t *testing.T) {
+				e := newEntra(t, withKeeper)
+				e.write(t, e.workloadToken(t, entratest.ServiceAccountToken{Lifetime: 24 * time.Hour}))
+				if _, err := e.client.Token(t.Context(), identity(e), exchange.Request{Scopes: []string{graph}}); err != nil {
+					t.Fatal(err)
+				}
+				spoil(t, e)
+				if _, err := e.client.Token(t.Context(), identity(e), exchange.Request{Scopes: []string{graph}}); err != nil {
+					t.Errorf("got %v, want a token by new legs", err)
+				}
+			})
+		}
+	}
+}
+
+// A session goes on acting for the user when the user's token is worth nothing
+// any more, until it is revoked.
+func TestSessions(t *testing.T) {
+	for name, test := range map[string]struct {
+		identity func(e *entra) exchange.Identity
+		audience string
+	}{
+		"application": {func(e *entra) exchange.Identity { return e.app }, entratest.DemoClientID},
+		"agent":       {func(e *entra) exchange.Identity { return e.agent() }, entratest.DemoBlueprintClientID},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEntra(t, withKeeper)
+			first, err := e.client.Token(t.Context(), test.identity(e), exchange.Request{Scopes: []string{userRead}, User: e.userToken(t, test.audience), KeepSession: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first.Session.Len() == 0 {
+				t.Fatal("no session came")
+			}
+			again := exchange.Request{Scopes: []string{"https://graph.microsoft.com/Mail.Read"}, KeepSession: true, User: exchange.User{Session: first.Session, ObjectID: entratest.DemoUserID}}
+			second, err := e.client.Token(t.Context(), test.identity(e), again)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if grants := e.grants(); grants[len(grants)-1] != "refresh_token" {
+				t.Errorf("got grants %q, want the last to be refresh_token", grants)
+			}
+			if second.UserObjectID != entratest.DemoUserID || !slices.Equal(second.Scopes, []string{"Mail.Read"}) || second.Session.Len() == 0 {
+				t.Errorf("got a token for %s with %q, want Ada's with Mail.Read and a session", second.UserObjectID, second.Scopes)
+			}
+			again.User.ObjectID = entratest.DemoAgentUserID
+			if _, err := e.client.Token(t.Context(), test.identity(e), again); asError(t, err).Reason != exchange.TokenMismatch {
+				t.Errorf("got %v for somebody else's session, want %s", err, exchange.TokenMismatch)
+			}
+			again.User.ObjectID = ""
+			if err := e.server.RevokeSignInSessions("", entratest.DemoUserID); err != nil {
+				t.Fatal(err)
+			}
+			_, err = e.client.Token(t.Context(), test.identity(e), again)
+			if got := asError(t, err); got.Reason != exchange.EntraRejected || !slices.Contains(got.Codes, 50173) {
+				t.Errorf("got %s %v after the revocation, want 50173", got.Reason, got.Codes)
+			}
+		})
+	}
+}
+
+// Capabilities are declared on every grant, claims or not, and bring long-lived
+// tokens whose refresh_in we alone look at.
+func TestCapabilities(t *testing.T) {
+	const challenge = `{"access_token":{"nbf":{"essential":true,"value":"1"}}}`
+	for _, claims := range []string{"", challenge} {
+		e := newEntra(t, withKeeper)
+		e.app.Capabilities = []string{"cp1"}
+		requests := []exchange.Request{
+			{Scopes: []string{graph}, Claims: claims},
+			{Scopes: []string{userRead}, Claims: claims, User: e.userToken(t, entratest.DemoClientID), KeepSession: true},
+		}
+		for range 2 {
+			req := requests[0]
+			requests = requests[1:]
+			token, err := e.client.Token(t.Context(), e.app, req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if token.Lifetime < 20*time.Hour || token.RefreshIn <= 0 || token.RefreshIn >= token.Lifetime {
+				t.Errorf("got lifetime %s, refresh in %s, want a day and less", token.Lifetime, token.RefreshIn)
+			}
+			if token.Session.Len() > 0 {
+				requests = append(requests, exchange.Request{Scopes: []string{userRead}, Claims: claims, User: exchange.User{Session: token.Session}})
+			}
+		}
+		if _, err := e.client.Token(t.Context(), e.app, requests[0]); err != nil {
+			t.Fatal(err)
+		}
+		for _, form := range e.sent.forms {
+			sent := form.Get("claims")
+			if !strings.Contains(sent, `"xms_cc":{"values":["cp1"]}`) || (claims != "") != strings.Contains(sent, `"nbf"`) {
+				t.Errorf("%s: got claims %s, want cp1, and the challenge: %t", form.Get("grant_type"), sent, claims != "")
+			}
+		}
+	}
+}
+
+// Whatever somebody in Entra's place answers, another's token is withheld.
+func TestAnothersTokenIsWithheld(t *testing.T) {
+	const app, tenant, other = entratest.DemoClientID, entratest.DemoTenantID, "11111111-1111-4111-8111-111111111111"
+	own := map[string]any{"aud": "https://graph.microsoft.com", "appid": app, "tid": tenant}
+	users := map[string]any{"aud": "https://graph.microsoft.com", "appid": app, "tid": tenant, "oid": entratest.DemoUserID, "scp": "User.Read", "idtyp": "user"}
+	for name, test := range map[string]struct {
+		base    map[string]any
+		changes map[string]any
+		want    string
+	}{
+		"own":                          {own, nil, ""},
+		"of another client":            {own, map[string]any{"appid": other}, "another client"},
+		"of no client":                 {own, map[string]any{"appid": nil}, "another client"},
+		"of another tenant":            {own, map[string]any{"tid": other}, "another tenant"},
+		"for another resource":         {own, map[string]any{"aud": "https://vault.azure.net"}, "another resource"},
+		"for a look-alike":             {own, map[string]any{"aud": "https://graph.microsoft.com.evil.example"}, "another resource"},
+		"for nobody":                   {own, map[string]any{"aud": nil}, "another resource"},
+		"for the exchange":             {own, map[string]any{"aud": entratest.TokenExchangeResourceID}, "token exchange"},
+		"by the resource's id":         {own, map[string]any{"aud": "00000003-0000-0000-c000-000000000000"}, ""},
+		"with a slash":                 {own, map[string]any{"aud": "https://graph.microsoft.com/"}, ""},
+		"a user's by its type":         {own, map[string]any{"idtyp": "user"}, "of kind user"},
+		"a user's by its scopes":       {own, map[string]any{"scp": "User.Read"}, "of kind user"},
+		"an agent's, without scopes":   {own, map[string]any{"scp": "/", "idtyp": "app"}, ""},
+		"user's":                       {users, nil, ""},
+		"user's, but the app's":        {users, map[string]any{"scp": nil, "idtyp": "app"}, "of kind app"},
+		"user's, but of another":       {users, map[string]any{"oid": other}, "another user"},
+		"user's, but of nobody":        {users, map[string]any{"oid": nil}, "another user"},
+		"user's, without what we want": {users, map[string]any{"scp": "Mail.Read"}, "lacks a scope"},
+		"user's, with more":            {users, map[string]any{"scp": "Mail.Read user.read"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEntra(t)
+			claims := map[string]any{}
+			for _, part := range []map[string]any{test.base, test.changes} {
+				for key, value := range part {
+					claims[key] = value
+				}
+			}
+			text, err := json.Marshal(claims)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req := exchange.Request{Scopes: []string{graph}}
+			if _, ok := test.base["oid"]; ok {
+				req = exchange.Request{Scopes: []string{userRead}, User: e.userToken(t, app)}
+			}
+			e.sent.answer = respond(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"`+encode(`{}`)+"."+encode(string(text))+`.sig"}`)
+			token, err := e.client.Token(t.Context(), e.app, req)
+			if test.want == "" {
+				if err != nil {
+					t.Errorf("got %v, want the token", err)
+				}
+				return
+			}
+			if got := asError(t, err); got.Reason != exchange.TokenMismatch || !strings.Contains(got.Message, test.want) || token.Len() != 0 {
+				t.Errorf("got %s %q and %d bytes, want %s with %q and none", got.Reason, got.Message, token.Len(), exchange.TokenMismatch, test.want)
+			}
+		})
+	}
+}
+
+// A blueprint's token that stands for another agent is not used.
+func TestAnothersLegIsNotUsed(t *testing.T) {
+	e := newEntra(t)
+	claims := `{"aud":"` + entratest.TokenExchangeResourceID + `","azp":"` + entratest.DemoBlueprintClientID + `","tid":"` + entratest.DemoTenantID + `","sub":"/eid1/c/pub/t/x/a/y/11111111-1111-4111-8111-111111111111"}`
+	e.sent.answer = respond(200, "application/json", `{"token_type":"Bearer","expires_in":3599,"access_token":"`+encode(`{}`)+"."+encode(claims)+`.sig"}`)
+	_, err := e.client.Token(t.Context(), e.agent(), exchange.Request{Scopes: []string{graph}})
+	if got := asError(t, err); got.Reason != exchange.TokenMismatch || !strings.Contains(got.Message, "another agent identity") || e.count() != 1 {
+		t.Errorf("got %s %q after %d requests, want %s after 1", got.Reason, got.Message, e.count(), exchange.TokenMismatch)
+	}
+}
+
+// MSAL gives up a user's token that has less than five minutes to live.
+func TestShortLivedUserTokens(t *testing.T) {
+	e := newEntra(t)
+	e.server.SetBehavior(entratest.Behavior{Lifetime: time.Minute})
+	token, err := e.client.Token(t.Context(), e.app, exchange.Request{Scopes: []string{userRead}, User: e.userToken(t, entratest.DemoClientID)})
+	if err != nil || token.Lifetime > time.Minute {
+		t.Errorf("got error %v and lifetime %s, want the token of a minute", err, token.Lifetime)
+	}
+}
