@@ -38,6 +38,10 @@ type Entry[V any] struct {
 	// of the rest of Lifetime is added at random, per entry.
 	RefreshIn time.Duration
 
+	// NoRefresh says that another fetch would bring nothing that lives longer, so that
+	// none is due before the end of Lifetime.
+	NoRefresh bool
+
 	// Bytes is the size of Value for Config.MaxBytes. Negative counts as 0.
 	Bytes int
 }

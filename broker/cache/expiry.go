@@ -49,13 +49,17 @@ type stored[V any] struct {
 }
 
 func newStored[V any](e Entry[V], started instant) *stored[V] {
-	return &stored[V]{
+	s := &stored[V]{
 		value:        e.Value,
 		started:      started,
 		lifetime:     e.Lifetime,
 		refreshAfter: refreshAfter(e.Lifetime, e.RefreshIn),
 		size:         EntryOverhead + max(0, int64(e.Bytes)),
 	}
+	if e.NoRefresh {
+		s.refreshAfter = e.Lifetime
+	}
+	return s
 }
 
 // age is the time since the fetch started by the clock that saw more of it pass.

@@ -15,4 +15,5 @@ type Key struct {
 	Scopes   string
 	Claims   [32]byte // SHA-256 of the claims challenge; zero: none
 	User     [32]byte // SHA-256 of the user's token; zero: no user
+	UserID   string   // tenant and object id of that user, for Purge; "": no user
 }

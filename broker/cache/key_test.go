@@ -38,7 +38,7 @@ func variants(t *testing.T, k Key) map[string][]Key {
 
 func TestKeysThatDifferInOneFieldNeverShare(t *testing.T) {
 	base := alice
-	base.Claims, base.User = sha256.Sum256([]byte("claims")), sha256.Sum256([]byte("user"))
+	base.Claims, base.User, base.UserID = sha256.Sum256([]byte("claims")), sha256.Sum256([]byte("user")), "contoso/user"
 
 	fields := variants(t, base)
 	// Text moved across the border of two fields reads the same when joined.

@@ -33,6 +33,18 @@ func (c *Cache[V]) Purge(match func(Key) bool) int {
 	return removed
 }
 
+// Drop removes the entry of one key, and reports whether there was one. A fetch in
+// flight for it is left alone.
+func (c *Cache[V]) Drop(key Key) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.entries.Remove(key) {
+		return false
+	}
+	c.counters.purged++
+	return true
+}
+
 // keys lists what is stored, then what is in flight.
 func (c *Cache[V]) keys() []Key {
 	c.mu.Lock()
