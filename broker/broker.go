@@ -3,30 +3,20 @@ package broker
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/peer"
-	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
-	"github.com/credfree/credfree/exchange/workload"
 )
 
-// Config is what New needs. All fields are required unless they say otherwise.
+// Config is what New needs beside the rules, and what outlives them.
 type Config struct {
-	Policy   *policy.Policy
-	Sources  map[string]workload.Source // by their names in the policy
-	Exchange *exchange.Client
-	Cache    *cache.Cache[exchange.Token]
-	Recorder *issuance.Recorder
-	// Keys are the key files of the policy's callers. Nil when it names none.
-	Keys *peer.Keys
-	// Sockets maps the path of each unix socket that is listened on to its
-	// name in the policy. Nil when there are none.
-	Sockets map[string]string
+	Cache    *cache.Cache[exchange.Token] // required
+	Recorder *issuance.Recorder           // required
 	// Peer says who is at the other end of the connection that a context
 	// carries. Nil means peer.FromContext, the kernel's word.
 	Peer func(context.Context) (peer.Peer, error)
@@ -36,9 +26,14 @@ type Config struct {
 
 // Broker issues tokens. It is safe for concurrent use.
 type Broker struct {
-	cfg          Config
-	applications map[string]exchange.Application // by identity name
-	last         atomic.Pointer[lastExchange]
+	cfg      Config
+	rules    atomic.Pointer[generation]
+	sessions *sessions
+	groups   *groups
+	seen     *seen
+	last     atomic.Pointer[lastExchange]
+
+	using sync.Mutex // lets one Use at a time
 }
 
 type lastExchange struct {
@@ -46,11 +41,11 @@ type lastExchange struct {
 	err error
 }
 
-// New returns a Broker or all problems of cfg, joined.
-func New(cfg Config) (*Broker, error) {
+// New returns a Broker or all problems of cfg and rules, joined.
+func New(cfg Config, rules Rules) (*Broker, error) {
 	var problems []error
-	if cfg.Policy == nil || cfg.Exchange == nil || cfg.Cache == nil || cfg.Recorder == nil {
-		problems = append(problems, errors.New("a broker needs a policy, an exchange client, a cache and a recorder"))
+	if cfg.Cache == nil || cfg.Recorder == nil {
+		problems = append(problems, errors.New("a broker needs a cache and a recorder"))
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -58,24 +53,45 @@ func New(cfg Config) (*Broker, error) {
 	if cfg.Peer == nil {
 		cfg.Peer = peer.FromContext
 	}
-	b := &Broker{cfg: cfg, applications: map[string]exchange.Application{}}
-	if cfg.Policy != nil {
-		if cfg.Keys == nil && len(cfg.Policy.KeyFiles()) > 0 {
-			problems = append(problems, errors.New("the policy names key files, and there are no keys"))
-		}
-		for name, identity := range cfg.Policy.Identities {
-			source, ok := cfg.Sources[identity.Application.Source]
-			if !ok {
-				problems = append(problems, fmt.Errorf("identity %s has no workload source", name))
-			}
-			b.applications[name] = exchange.Application{Tenant: cfg.Policy.Tenant, ClientID: identity.Application.ClientID, Source: source}
-		}
+	g, err := newGeneration(rules, nil)
+	problems = append(problems, err)
+	b := &Broker{cfg: cfg}
+	if b.sessions, err = newSessions(); err != nil {
+		problems = append(problems, err)
+	}
+	if b.groups, err = newGroups(cfg.Now); err != nil {
+		problems = append(problems, err)
+	}
+	if b.seen, err = newSeen(); err != nil {
+		problems = append(problems, err)
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
+	b.rules.Store(g)
 	return b, nil
 }
+
+// Use replaces the rules, for every request that comes from now on and for
+// those under way: what the new rules do not allow is not released, and tokens
+// that they do not allow are purged before Use returns. Rules that are not
+// complete are refused, and the old ones stay.
+func (b *Broker) Use(rules Rules) error {
+	b.using.Lock()
+	defer b.using.Unlock()
+	before := b.rules.Load()
+	g, err := newGeneration(rules, before)
+	if err != nil {
+		return err
+	}
+	b.rules.Store(g)
+	b.purgeForbidden(before, g)
+	return nil
+}
+
+// Rules returns the rules that the Broker works by now. They must not be
+// modified.
+func (b *Broker) Rules() Rules { return b.rules.Load().Rules }
 
 // LastExchange returns when an exchange last ended, and how: the zero time
 // before the first.
@@ -86,38 +102,3 @@ func (b *Broker) LastExchange() (time.Time, error) {
 	}
 	return last.at, last.err
 }
-
-// fetch is the exchange behind a cache entry. Whoever waits for it, and
-// whether anybody still does, it runs to its own end.
-func (b *Broker) fetch(app exchange.Application, req exchange.Request) cache.Fetch[exchange.Token] {
-	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
-		token, err := b.cfg.Exchange.AppToken(ctx, app, req)
-		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err})
-		return cache.Entry[exchange.Token]{
-			Value: token, Lifetime: token.Lifetime, RefreshIn: token.RefreshIn, Bytes: token.Len() + tokenOverhead,
-		}, err
-	}
-}
-
-// refresh is a fetch that nobody waits for. It has a trace of its own, linked
-// to the issuance that found the token to be ageing.
-func (b *Broker) refresh(agent string, fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange.Token] {
-	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
-		ctx, end := b.cfg.Recorder.Refresh(ctx, agent)
-		entry, err := fetch(ctx)
-		var failure *exchange.Error
-		switch {
-		case err == nil:
-			end("")
-		case errors.As(err, &failure):
-			end(string(failure.Reason))
-		default:
-			end(ReasonInternal)
-		}
-		return entry, err
-	}
-}
-
-// tokenOverhead is what an exchange.Token takes beside its text: the struct,
-// its ids and a few roles or scopes.
-const tokenOverhead = 512

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,8 @@ import (
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/secret"
+	"github.com/credfree/credfree/exchange/usertoken"
 	"github.com/credfree/credfree/exchange/workload"
 )
 
@@ -49,11 +52,13 @@ agents:
 // world is a broker over the emulator, all in process.
 type world struct {
 	*broker.Broker
-	entra *entratest.Server
-	file  string // the workload token
-	cache *cache.Cache[exchange.Token]
-	audit *sink
-	spans *tracetest.SpanRecorder
+	rules  broker.Rules
+	entra  *entratest.Server
+	issuer *entratest.Issuer
+	file   string // the workload token
+	cache  *cache.Cache[exchange.Token]
+	audit  *sink
+	spans  *tracetest.SpanRecorder
 }
 
 type peerKey struct{}
@@ -75,7 +80,7 @@ func peerOf(ctx context.Context) (peer.Peer, error) {
 	return p, nil
 }
 
-func newWorld(t testing.TB, options ...func(*broker.Config)) *world {
+func newWorld(t testing.TB, options ...func(*broker.Config, *broker.Rules)) *world {
 	t.Helper()
 	dir := t.TempDir()
 	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL})
@@ -89,26 +94,86 @@ func newWorld(t testing.TB, options ...func(*broker.Config)) *world {
 	check(t, err)
 	check(t, os.WriteFile(w.file, []byte(text), 0o600))
 
-	p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
-		"\nsources: {pod: {file: {path: "+w.file+"}}}\nidentities: {demo: {application: {clientID: "+entratest.DemoClientID+", source: pod}}}\n"+agents))
-	check(t, err)
+	p := w.policy(t, agents)
+	w.issuer = issuer
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(w.spans)).Tracer("test")
-	client, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: entra.RoundTripper(), Tracer: tracer})
+	w.cache, err = cache.New[exchange.Token](cache.Config{})
+	check(t, err)
+	client, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: entra.RoundTripper(), Tracer: tracer, Legs: broker.Legs(w.cache)})
 	check(t, err)
 	recorder, err := issuance.NewRecorder(issuance.Config{Audit: w.audit, Tracer: tracer})
 	check(t, err)
-	w.cache, err = cache.New[exchange.Token](cache.Config{})
+	cfg := broker.Config{Cache: w.cache, Recorder: recorder, Peer: peerOf}
+	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: entra.RoundTripper()})
 	check(t, err)
-	cfg := broker.Config{
-		Policy: p, Sources: map[string]workload.Source{"pod": workload.File{Path: w.file}}, Exchange: client, Cache: w.cache,
-		Recorder: recorder, Sockets: map[string]string{"/run/credfree/researcher.sock": "researcher.sock"}, Peer: peerOf,
+	t.Cleanup(users.Close)
+	rules := broker.Rules{
+		Users: users, Graph: serving{entra.API()},
+		Policy: p, Sources: map[string]workload.Source{"pod": workload.File{Path: w.file}}, Exchange: client,
+		Sockets: map[string]string{"/run/credfree/researcher.sock": "researcher.sock"},
 	}
 	for _, option := range options {
-		option(&cfg)
+		option(&cfg, &rules)
 	}
-	w.Broker, err = broker.New(cfg)
+	w.rules = rules
+	w.Broker, err = broker.New(cfg, rules)
 	check(t, err)
 	return w
+}
+
+// policy is that of the world with other agents.
+func (w *world) policy(t testing.TB, agents string) *policy.Policy {
+	t.Helper()
+	const ids = "blueprintID: " + entratest.DemoBlueprintClientID + ", agentID: " + entratest.DemoAgentIdentityID + ", source: pod"
+	p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
+		"\nsources: {pod: {file: {path: "+w.file+"}}}\nidentities:\n  demo: {application: {clientID: "+entratest.DemoClientID+", source: pod}}\n"+
+		"  agent: {agent: {"+ids+"}}\n  agent-user: {agentUser: {"+ids+", username: "+entratest.DemoAgentUserName+"}}\n"+agents))
+	check(t, err)
+	return p
+}
+
+// use puts other agents in force.
+func (w *world) use(t testing.TB, agents string) {
+	t.Helper()
+	rules := w.rules
+	rules.Policy = w.policy(t, agents)
+	check(t, w.Use(rules))
+}
+
+// serving is a handler as a transport.
+type serving struct{ http.Handler }
+
+func (s serving) RoundTrip(req *http.Request) (*http.Response, error) {
+	recorder := httptest.NewRecorder()
+	s.ServeHTTP(recorder, req)
+	return recorder.Result(), nil
+}
+
+// userToken is a user's access token from the front end.
+func (w *world) userToken(t testing.TB, change func(*entratest.UserTokenRequest)) secret.Text {
+	t.Helper()
+	req := entratest.UserTokenRequest{User: entratest.DemoUserName, Audience: entratest.DemoClientID, Client: entratest.DemoFrontendClientID}
+	if change != nil {
+		change(&req)
+	}
+	text, err := w.entra.UserToken(req)
+	check(t, err)
+	return secret.New(text)
+}
+
+// actFor asks for a token on behalf of the user of a token.
+func (w *world) actFor(ctx context.Context, user secret.Text, scope string) (broker.Issued, error) {
+	return w.Issue(ctx, broker.Request{Door: "oauth", Grant: "urn:ietf:params:oauth:grant-type:token-exchange", Scope: scope, OnBehalfOf: true, UserToken: user})
+}
+
+// denial returns the reason of a denial, and fails the test without one.
+func denial(t testing.TB, err error) *broker.Denied {
+	t.Helper()
+	denied, ok := errors.AsType[*broker.Denied](err)
+	if !ok {
+		t.Fatalf("got %v, want a denial", err)
+	}
+	return denied
 }
 
 func check(t testing.TB, err error) {

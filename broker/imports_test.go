@@ -19,22 +19,27 @@ var arrows = map[string]struct {
 	may []string
 	why string
 }{
-	"exchange/secret":    {nil, "text that cannot be printed needs nobody"},
-	"exchange/workload":  {[]string{"exchange/secret"}, "a source knows neither Entra nor agents"},
-	"exchange":           {[]string{"exchange/secret", "exchange/workload"}, "the exchange knows nothing of agents or policy"},
-	"exchange/entratest": {nil, "a judge that shared code with us would share our mistakes"},
-	"broker/policy":      {nil, "decisions are pure"},
-	"broker/peer":        {nil, "evidence knows no policy"},
-	"broker/cache":       {nil, "the cache keeps values it cannot read"},
-	"broker/issuance":    {nil, "a record is made of words, so that no token can get into it"},
-	"broker/client":      {nil, "agents link it"},
-	"broker":             {[]string{"broker/policy", "broker/peer", "broker/cache", "broker/issuance", "exchange", "exchange/workload"}, "the one use case"},
-	"broker/localapi":    {[]string{"broker", "broker/client", "broker/peer", "broker/policy", "exchange"}, "doors decode and render"},
+	"exchange/secret":          {nil, "text that cannot be printed needs nobody"},
+	"exchange/workload":        {[]string{"exchange/secret"}, "a source knows neither Entra nor agents"},
+	"exchange/workload/aws":    {[]string{"exchange/workload"}, "a source of its own, because it brings AWS's SDK"},
+	"exchange/workload/spiffe": {[]string{"exchange/workload"}, "a source of its own, because it brings gRPC"},
+	"exchange/managedidentity": {[]string{"exchange/secret", "exchange/workload"}, "the machine's endpoint knows neither Entra nor agents"},
+	"exchange/usertoken":       {nil, "whose token it is does not depend on who asks"},
+	"exchange":                 {[]string{"exchange/secret", "exchange/workload", "exchange/managedidentity"}, "the exchange knows nothing of agents or policy"},
+	"exchange/entratest":       {nil, "a judge that shared code with us would share our mistakes"},
+	"broker/policy":            {nil, "decisions are pure"},
+	"broker/peer":              {nil, "evidence knows no policy"},
+	"broker/cache":             {nil, "the cache keeps values it cannot read"},
+	"broker/issuance":          {nil, "a record is made of words, so that no token can get into it"},
+	"broker/client":            {nil, "agents link it"},
+	"broker": {[]string{"broker/policy", "broker/peer", "broker/cache", "broker/issuance",
+		"exchange", "exchange/managedidentity", "exchange/secret", "exchange/usertoken", "exchange/workload"}, "the one use case"},
+	"broker/localapi":    {[]string{"broker", "broker/client", "broker/peer", "broker/policy", "exchange", "exchange/secret"}, "doors decode and render"},
 	"broker/admin":       {[]string{"broker/peer"}, "operators see states, not tokens"},
 	"examples":           {nil, "a stranger's code"},
 	"examples/go-oauth2": {nil, "a stranger's code"},
 	"cmd/credfree": {[]string{"broker", "broker/admin", "broker/cache", "broker/client", "broker/issuance", "broker/localapi", "broker/peer", "broker/policy",
-		"exchange", "exchange/entratest", "exchange/workload"}, "the wiring"},
+		"exchange", "exchange/entratest", "exchange/managedidentity", "exchange/usertoken", "exchange/workload", "exchange/workload/aws", "exchange/workload/spiffe"}, "the wiring"},
 }
 
 // fences keep heavy or dangerous dependencies in few packages. A package not
@@ -48,8 +53,10 @@ var fences = []struct {
 	{"go.opentelemetry.io/otel/sdk", []string{"cmd/credfree"}, "libraries see the API alone"},
 	{"go.opentelemetry.io/otel/exporters", []string{"cmd/credfree"}, "libraries see the API alone"},
 	{"go.opentelemetry.io/contrib", []string{"cmd/credfree"}, "libraries see the API alone"},
-	{"github.com/AzureAD", []string{"exchange", "broker", "broker/localapi", "cmd/credfree"}, "MSAL stays behind the exchange"},
-	{"os/exec", []string{"cmd/credfree", "exchange", "exchange/workload", "broker", "broker/localapi"}, "only MSAL's helpers, the command and the sources that run one start processes"},
+	{"github.com/AzureAD", []string{"exchange", "exchange/managedidentity", "broker", "broker/localapi", "cmd/credfree"}, "MSAL stays behind the exchange"},
+	{"github.com/aws", []string{"cmd/credfree", "exchange/workload/aws"}, "AWS's SDK is for the one source"},
+	{"google.golang.org/grpc", []string{"cmd/credfree", "exchange/workload/spiffe"}, "gRPC is for the one source, and for exporters"},
+	{"os/exec", []string{"cmd/credfree", "exchange", "exchange/managedidentity", "exchange/workload", "exchange/workload/aws", "exchange/workload/spiffe", "broker", "broker/localapi"}, "only MSAL's helpers, the command and the sources that run one start processes"},
 }
 
 func TestImportArrows(t *testing.T) {

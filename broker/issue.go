@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,7 @@ import (
 	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/secret"
 )
 
 // Request is what an agent asks for. It has no field for who asks: that is
@@ -24,12 +24,18 @@ type Request struct {
 	Identity string // identity to act as; "" for the agent's default
 	Scope    string // scopes, separated by white space
 	Claims   string // claims challenge to satisfy, a JSON object; "" for none
+	// OnBehalfOf asks for a token to act for the user of UserToken.
+	OnBehalfOf bool
+	UserToken  secret.Text // access token of the user, issued for the identity
+	Raw        bool        // the door hands out the token itself
 }
 
 // Issued is the answer to a Request. ID is set on errors too.
 type Issued struct {
-	ID        string // of the issuance; in the audit line and on the span
-	Token     exchange.Token
+	ID    string // of the issuance; in the audit line and on the span
+	Token exchange.Token
+	// ExpiresAt is when to ask again at the latest: the end of the token, or
+	// earlier where the policy says so (advertise).
 	ExpiresAt time.Time
 	Scope     string // granted scopes, separated by spaces
 }
@@ -43,21 +49,34 @@ type Issued struct {
 // there was no token to hand out, an *AuditError when the issuance could not
 // be recorded, or wraps ctx.Err(). An error means that there is no token.
 func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
+	g := b.rules.Load()
+
 	// 1. Who asks: the kernel's word, or a key. Never the request's.
-	evidence, rec := b.begin(ctx, req)
+	evidence, rec := b.begin(ctx, g, req)
 
 	// 2. Decide, with the very function that explain runs.
-	decision := b.cfg.Policy.Decide(policy.Request{
-		Peer: evidence, Agent: req.Agent, Identity: req.Identity, Scope: req.Scope, Now: rec.Start,
-	})
-	b.describe(rec, decision, req)
-	if !decision.Allowed {
-		denied := &Denied{ID: rec.ID, Agent: rec.Agent, Reason: decision.Reason, Rule: decision.Rule, Hint: decision.Hint}
-		return b.refuse(ctx, rec, denied)
+	question := g.question(evidence, req, rec.Start)
+	decision, user, err := b.decide(ctx, g, question, req.UserToken)
+	b.describe(rec, g, decision, user, req)
+	if err == nil && !decision.Allowed {
+		err = &Denied{Agent: rec.Agent, Reason: decision.Reason, Rule: decision.Rule, Hint: decision.Hint}
+	}
+	if err != nil {
+		return b.refuse(ctx, rec, err)
 	}
 
-	// 3. Reuse a token, or 4. exchange for one.
-	token, expires, err := b.obtain(ctx, rec, decision, req)
+	// 3. Reuse a token, or exchange for one.
+	w := &want{Decision: decision, principal: g.principals[member{decision.Identity, decision.Member}], exchange: g.Exchange, claims: req.Claims, user: user}
+	token, expires, err := b.obtain(ctx, rec, w)
+
+	// 4. What was allowed before the exchange may not be any more.
+	if err == nil {
+		err = b.stillAllowed(g, w, question, rec)
+	}
+
+	if err == nil {
+		rec.FirstUse = b.seen.first(use{rec.Agent, decision.Scope, decision.OnBehalfOf})
+	}
 
 	// 5. Record. No audit line, no token.
 	b.conclude(rec, token, expires, err)
@@ -65,14 +84,17 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 		return Issued{ID: rec.ID}, &AuditError{Err: failure}
 	}
 	if err != nil {
-		return Issued{ID: rec.ID}, err
+		return Issued{ID: rec.ID}, withID(err, rec.ID)
+	}
+	if most := decision.Agent.Advertise; most > 0 && expires.After(rec.Start.Add(most)) {
+		expires = rec.Start.Add(most)
 	}
 	return Issued{ID: rec.ID, Token: token, ExpiresAt: expires, Scope: decision.Scope}, nil
 }
 
 // begin reads who is at the other end of the connection and starts the record.
-func (b *Broker) begin(ctx context.Context, req Request) (policy.Peer, *issuance.Record) {
-	rec := &issuance.Record{ID: issuance.NewID(), Start: b.cfg.Now(), Door: req.Door, Grant: req.Grant, Revision: b.cfg.Policy.Revision}
+func (b *Broker) begin(ctx context.Context, g *generation, req Request) (policy.Peer, *issuance.Record) {
+	rec := &issuance.Record{ID: issuance.NewID(), Start: b.cfg.Now(), Door: req.Door, Grant: req.Grant, Revision: g.Policy.Revision}
 	process, err := b.cfg.Peer(ctx)
 	rec.PeerNet, rec.PeerUID, rec.PeerKnown = process.Network, process.UID, process.Known && err == nil
 	evidence := policy.Peer{UID: process.UID, Known: rec.PeerKnown}
@@ -80,12 +102,12 @@ func (b *Broker) begin(ctx context.Context, req Request) (policy.Peer, *issuance
 		// Whatever did not come over TCP names a socket: one that the policy
 		// does not know, or none at all, must not pass for a TCP caller.
 		evidence.Socket = unknownSocket
-		if name, ok := b.cfg.Sockets[process.Socket]; ok {
+		if name, ok := g.Sockets[process.Socket]; ok {
 			rec.PeerSocket, evidence.Socket = filepath.Base(process.Socket), name
 		}
 	}
-	if req.Key != "" && b.cfg.Keys != nil {
-		file, ok := b.cfg.Keys.Match(req.Key)
+	if req.Key != "" && g.Keys != nil {
+		file, ok := g.Keys.Match(req.Key)
 		evidence.KeyFile, evidence.KeyRefused = file, !ok
 	}
 	return evidence, rec
@@ -94,11 +116,32 @@ func (b *Broker) begin(ctx context.Context, req Request) (policy.Peer, *issuance
 // unknownSocket is no name a policy can hold.
 const unknownSocket = "\x00"
 
+// question is what the policy is asked. The request is counted here, whatever
+// the answer.
+func (g *generation) question(evidence policy.Peer, req Request, now time.Time) policy.Request {
+	r := policy.Request{
+		Peer: evidence, Agent: req.Agent, Identity: req.Identity, Scope: req.Scope,
+		OnBehalfOf: req.OnBehalfOf, Raw: req.Raw, Now: now,
+	}
+	if len(g.limits) > 0 {
+		if agent := g.Policy.Agent(evidence); agent != nil {
+			r.Over = g.over(agent.Name, req.OnBehalfOf)
+		}
+	}
+	return r
+}
+
 // describe puts the decision on the record.
-func (b *Broker) describe(rec *issuance.Record, d policy.Decision, req Request) {
-	rec.Reason, rec.Rule, rec.Identity = string(d.Reason), d.Rule, d.Identity
+func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision, user *verified, req Request) {
+	rec.Reason, rec.Rule, rec.Identity, rec.OnBehalfOf = string(d.Reason), d.Rule, d.Identity, d.OnBehalfOf
 	if d.Agent != nil {
 		rec.Agent, rec.Owner = d.Agent.Name, d.Agent.Owner
+	}
+	if !strings.Contains(d.Member, "@") { // user names are not recorded
+		rec.Member = d.Member
+	}
+	if user != nil {
+		rec.UserTenant, rec.UserObjectID, rec.UserClient, rec.Session = user.Tenant, user.ObjectID, user.Client, user.inSession
 	}
 	if !d.Allowed {
 		rec.Decision = issuance.Deny
@@ -106,47 +149,52 @@ func (b *Broker) describe(rec *issuance.Record, d policy.Decision, req Request) 
 		return
 	}
 	rec.Decision, rec.Scopes = issuance.Allow, d.Scopes
-	rec.Tenant, rec.ClientID = b.cfg.Policy.Tenant, b.applications[d.Identity].ClientID
+	if d.Audited {
+		rec.Audited, rec.Reason, rec.Rule = true, string(d.AuditedReason), d.AuditedRule
+	}
+	p := g.principals[member{d.Identity, d.Member}]
+	rec.Tenant, rec.ClientID = p.tenant, p.clientID
 }
 
-// obtain finds a token in the cache, joins an exchange in flight, or starts one.
-func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, d policy.Decision, req Request) (exchange.Token, time.Time, error) {
-	app := b.applications[d.Identity]
-	key := cache.Key{Agent: rec.Agent, Identity: d.Identity, Tenant: app.Tenant, Client: app.ClientID, Scopes: d.Scope}
-	if req.Claims != "" {
-		key.Claims = sha256.Sum256([]byte(req.Claims))
+// stillAllowed decides again when the rules have changed since. What was found
+// out about the user holds still.
+func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, rec *issuance.Record) error {
+	now := b.rules.Load()
+	if now == g {
+		return nil
 	}
-	token, expires, refresh, ok := b.cfg.Cache.Lookup(key)
-	if ok {
-		rec.Cache = issuance.Hit
-		if refresh {
-			ctx = b.cfg.Recorder.Open(ctx, rec)
-			b.cfg.Cache.Refresh(ctx, key, b.refresh(rec.Agent, b.fetch(app, exchange.Request{Scopes: d.Scopes, Claims: req.Claims})))
-		}
-		return token, expires, nil
+	if w.user != nil {
+		question.User = &w.user.User
 	}
-	rec.Cache = issuance.Miss
-	ctx = b.cfg.Recorder.Open(ctx, rec)
-	token, expires, how, err := b.cfg.Cache.Get(ctx, key, b.fetch(app, exchange.Request{Scopes: d.Scopes, Claims: req.Claims}))
-	switch how.Outcome {
-	case cache.Joined:
-		rec.Cache = issuance.Joined
-		b.cfg.Recorder.Link(rec, how.Leader)
-	case cache.Hit: // somebody's exchange ended between the two look-ups
-		rec.Cache = issuance.Hit
-	case cache.Miss:
+	question.Now = b.cfg.Now()
+	d := now.Policy.Decide(question)
+	rec.Revision = now.Policy.Revision
+	if !d.Allowed {
+		rec.Reason, rec.Rule = string(d.Reason), d.Rule
+		return &Denied{Agent: rec.Agent, Reason: d.Reason, Rule: d.Rule, Hint: d.Hint}
 	}
-	return token, expires, err
+	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.clientID != w.clientID {
+		return cache.ErrPurged
+	}
+	return nil
 }
 
 // conclude puts the outcome of the exchange on the record.
 func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires time.Time, err error) {
-	var failure *exchange.Error
-	switch {
-	case err == nil:
+	if err == nil {
 		rec.TokenKind, rec.ExpiresAt, rec.UniqueID = string(token.Kind), expires, token.UniqueID
 		rec.CorrelationID, rec.RequestID = token.CorrelationID, token.RequestID
+		if rec.UserObjectID == "" { // of an agent user
+			rec.UserTenant, rec.UserObjectID = token.UserTenant, token.UserObjectID
+		}
 		return
+	}
+	var failure *exchange.Error
+	var denied *Denied
+	rec.Decision = issuance.Fail
+	switch {
+	case errors.As(err, &denied):
+		rec.Decision, rec.Reason, rec.Rule = issuance.Deny, string(denied.Reason), denied.Rule
 	case errors.As(err, &failure):
 		rec.Reason = string(failure.Reason)
 		rec.CorrelationID, rec.RequestID = failure.CorrelationID, failure.RequestID
@@ -160,20 +208,28 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 	default:
 		rec.Reason = ReasonInternal
 	}
-	rec.Decision = issuance.Fail
 }
 
 // Refuse records a request that a door would not even put to the policy, such
 // as one a browser sent. It returns the *Denied to render, or an *AuditError.
 func (b *Broker) Refuse(ctx context.Context, req Request, reason policy.Reason, hint string) (Issued, error) {
-	_, rec := b.begin(ctx, Request{Door: req.Door, Grant: req.Grant})
-	rec.Decision, rec.Reason = issuance.Deny, string(reason)
-	return b.refuse(ctx, rec, &Denied{ID: rec.ID, Reason: reason, Hint: hint})
+	_, rec := b.begin(ctx, b.rules.Load(), Request{Door: req.Door, Grant: req.Grant})
+	return b.refuse(ctx, rec, &Denied{Reason: reason, Hint: hint})
 }
 
-func (b *Broker) refuse(ctx context.Context, rec *issuance.Record, denied *Denied) (Issued, error) {
+// refuse records why nothing was exchanged, and returns it.
+func (b *Broker) refuse(ctx context.Context, rec *issuance.Record, why error) (Issued, error) {
+	b.conclude(rec, exchange.Token{}, time.Time{}, why)
 	if err := b.cfg.Recorder.Close(ctx, rec); err != nil {
 		return Issued{ID: rec.ID}, &AuditError{Err: err}
 	}
-	return Issued{ID: rec.ID}, denied
+	return Issued{ID: rec.ID}, withID(why, rec.ID)
+}
+
+// withID puts the issuance into a denial.
+func withID(err error, id string) error {
+	if denied, ok := errors.AsType[*Denied](err); ok {
+		denied.ID = id
+	}
+	return err
 }

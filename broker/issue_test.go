@@ -300,7 +300,7 @@ func audienceOf(t *testing.T, token string) string {
 }
 
 func TestNewNamesEveryProblem(t *testing.T) {
-	_, err := broker.New(broker.Config{})
+	_, err := broker.New(broker.Config{}, broker.Rules{})
 	if err == nil || !strings.Contains(err.Error(), "policy") {
 		t.Errorf("got %v", err)
 	}

@@ -1,17 +1,15 @@
-// Package admin owns the HTTP listener for operators: health, readiness and
-// metrics.
+// Package admin owns the HTTP listener for operators: health, readiness,
+// metrics and purging.
 //
 // It hands out nothing that could be spent, but it is for loopback and for no
 // browser page all the same: the guard of the agents' doors stands here too.
 package admin
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/credfree/credfree/broker/peer"
@@ -28,8 +26,10 @@ type Part struct {
 
 // Config is what New needs.
 type Config struct {
-	Parts   []Part
+	// Parts returns what readiness looks at now. Required; called concurrently.
+	Parts   func() []Part
 	Metrics http.Handler // required
+	Purge   Purger       // required
 	Hosts   []string     // host names to accept beside localhost and the loopback addresses
 }
 
@@ -40,19 +40,19 @@ type Handler struct {
 	mux   *http.ServeMux
 }
 
-// New returns a Handler, or an error without metrics.
+// New returns a Handler, or an error when something required is missing.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Metrics == nil {
-		return nil, errors.New("the admin listener needs metrics to show")
+	if cfg.Metrics == nil || cfg.Parts == nil || cfg.Purge == nil {
+		return nil, errors.New("the admin listener needs parts, metrics and a way to purge")
 	}
 	h := &Handler{cfg: cfg, guard: peer.Guard{Hosts: cfg.Hosts}, mux: http.NewServeMux()}
-	slices.SortFunc(h.cfg.Parts, func(a, b Part) int { return cmp.Compare(a.Name, b.Name) })
 	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // a reader that is gone is its own fault
 	})
 	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.Handle("GET /metrics", cfg.Metrics)
+	h.mux.HandleFunc("POST /purge", h.purge)
 	return h, nil
 }
 
@@ -87,8 +87,9 @@ const checkTime = 2 * time.Second
 func (h *Handler) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
 	defer cancel()
-	state := State{Ready: true, Parts: make(map[string]PartState, len(h.cfg.Parts))}
-	for _, part := range h.cfg.Parts {
+	parts := h.cfg.Parts()
+	state := State{Ready: true, Parts: make(map[string]PartState, len(parts))}
+	for _, part := range parts {
 		one := part.Check(ctx)
 		one.ReportOnly = part.ReportOnly
 		state.Ready = state.Ready && (one.OK || part.ReportOnly)

@@ -28,7 +28,7 @@ func get(t *testing.T, h http.Handler, method, path string, headers ...string) *
 
 func handler(t *testing.T, parts ...admin.Part) *admin.Handler {
 	t.Helper()
-	h, err := admin.New(admin.Config{Parts: parts, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h, err := admin.New(admin.Config{Parts: func() []admin.Part { return parts }, Purge: func(admin.Selection) admin.Purged { return admin.Purged{} }, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if _, err := w.Write([]byte("a_metric 1\n")); err != nil {
 			t.Error(err)
 		}

@@ -17,10 +17,18 @@ const (
 	keyPeerSocket    = attribute.Key("credfree.peer.socket")
 	keyPeerUID       = attribute.Key("credfree.peer.uid")
 	keyIdentity      = attribute.Key("credfree.identity")
+	keyMember        = attribute.Key("credfree.identity.member")
 	keyTenant        = attribute.Key("credfree.entra.tenant_id")
 	keyClientID      = attribute.Key("credfree.entra.client_id")
 	keyScopes        = attribute.Key("credfree.scopes")
 	keyRevision      = attribute.Key("credfree.policy.revision")
+	keyOnBehalfOf    = attribute.Key("credfree.on_behalf_of")
+	keyUserTenant    = attribute.Key("credfree.user.tenant_id")
+	keyUserObjectID  = attribute.Key("credfree.user.object_id")
+	keyUserClient    = attribute.Key("credfree.user.client_id")
+	keySession       = attribute.Key("credfree.user.session")
+	keyAudited       = attribute.Key("credfree.audited")
+	keyFirstUse      = attribute.Key("credfree.first_use")
 	keyDecision      = attribute.Key("credfree.decision")
 	keyReason        = attribute.Key("credfree.reason")
 	keyRule          = attribute.Key("credfree.rule")
@@ -51,13 +59,21 @@ func Attributes() []Attribute {
 		{string(keyPeerSocket), "file name of the unix socket"},
 		{string(keyPeerUID), "uid of the calling process, when the kernel vouched for it"},
 		{string(keyIdentity), "the identity, by its name in the policy"},
+		{string(keyMember), "agent id or object id, of an identity that has several"},
 		{string(keyTenant), "Entra tenant"},
 		{string(keyClientID), "Entra client id of the identity"},
 		{string(keyScopes), "scopes, canonical and sorted"},
+		{string(keyOnBehalfOf), "`true` when the token was asked for to act for a user"},
+		{string(keyUserTenant), "tenant of the user whom the token is for"},
+		{string(keyUserObjectID), "object id of the user whom the token is for"},
+		{string(keyUserClient), "client id of the app that the user's own token was issued to"},
+		{string(keySession), "`true` when the user's token has expired and a long-running session goes on"},
 		{string(keyRevision), "revision of the policy that decided"},
 		{string(keyDecision), "`allow`, `deny` or `error`"},
-		{string(keyReason), "why not, from a closed set"},
+		{string(keyReason), "why not, from a closed set; with `credfree.audited`, why not if the mode were `enforce`"},
 		{string(keyRule), "path in the policy file of the rule that decided"},
+		{string(keyAudited), "`true` when audit mode alone allowed it: reason and rule say what would have denied"},
+		{string(keyFirstUse), "`true` when the agent used these scopes for the first time since the broker started"},
 		{string(keyCache), "`hit`, `joined` or `miss`"},
 		{string(keyTokenKind), "`app` or `user`"},
 		{string(keyExpiresIn), "seconds the token was still good for"},
@@ -93,7 +109,7 @@ var asServer = trace.WithSpanKind(trace.SpanKindServer)
 
 // attributes are all attributes of a finished record.
 func (r *Record) attributes() []attribute.KeyValue {
-	attrs := make([]attribute.KeyValue, 0, 25)
+	attrs := make([]attribute.KeyValue, 0, 33)
 	text := func(key attribute.Key, value string) {
 		if value != "" {
 			attrs = append(attrs, key.String(value))
@@ -110,15 +126,28 @@ func (r *Record) attributes() []attribute.KeyValue {
 		attrs = append(attrs, keyPeerUID.Int64(int64(r.PeerUID)))
 	}
 	text(keyIdentity, r.Identity)
+	text(keyMember, r.Member)
 	text(keyTenant, r.Tenant)
 	text(keyClientID, r.ClientID)
 	if len(r.Scopes) > 0 {
 		attrs = append(attrs, keyScopes.StringSlice(r.Scopes))
 	}
+	flag := func(key attribute.Key, value bool) {
+		if value {
+			attrs = append(attrs, key.Bool(true))
+		}
+	}
+	flag(keyOnBehalfOf, r.OnBehalfOf)
+	text(keyUserTenant, r.UserTenant)
+	text(keyUserObjectID, r.UserObjectID)
+	text(keyUserClient, r.UserClient)
+	flag(keySession, r.Session)
 	text(keyRevision, r.Revision)
 	text(keyDecision, string(r.Decision))
 	text(keyReason, r.Reason)
 	text(keyRule, r.Rule)
+	flag(keyAudited, r.Audited)
+	flag(keyFirstUse, r.FirstUse)
 	text(keyCache, string(r.Cache))
 	text(keyTokenKind, r.TokenKind)
 	if !r.ExpiresAt.IsZero() {

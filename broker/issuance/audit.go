@@ -66,6 +66,7 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 	b = appendField(b, "door", r.Door)
 	b = appendField(b, "grant", r.Grant)
 	b = appendField(b, "identity", r.Identity)
+	b = appendField(b, "identity_member", r.Member)
 	b = appendField(b, "tenant_id", r.Tenant)
 	b = appendField(b, "client_id", r.ClientID)
 	if len(r.Scopes) > 0 {
@@ -78,9 +79,16 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 		}
 		b = append(b, ']')
 	}
+	b = appendFlag(b, "on_behalf_of", r.OnBehalfOf)
+	b = appendField(b, "user_tenant_id", r.UserTenant)
+	b = appendField(b, "user_object_id", r.UserObjectID)
+	b = appendField(b, "user_client_id", r.UserClient)
+	b = appendFlag(b, "session", r.Session)
 	b = appendField(b, "decision", string(r.Decision))
 	b = appendField(b, "reason", r.Reason)
 	b = appendField(b, "rule", r.Rule)
+	b = appendFlag(b, "audited", r.Audited)
+	b = appendFlag(b, "first_use", r.FirstUse)
 	b = appendField(b, "policy_revision", r.Revision)
 	b = appendField(b, "cache", string(r.Cache))
 	b = appendField(b, "token_kind", r.TokenKind)
@@ -106,6 +114,16 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 	b = append(b, `,"duration_us":`...)
 	b = strconv.AppendInt(b, end.Sub(r.Start).Microseconds(), 10)
 	return append(b, '}', '\n')
+}
+
+// appendFlag appends what is true, and nothing else.
+func appendFlag(b []byte, name string, value bool) []byte {
+	if !value {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	return append(b, `":true`...)
 }
 
 func appendField(b []byte, name, value string) []byte {

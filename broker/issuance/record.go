@@ -45,14 +45,23 @@ type Record struct {
 	PeerKnown  bool   // the kernel vouched for PeerUID
 
 	Identity string   // name in the policy
+	Member   string   // agent id or object id, of an identity that has several; never a name
 	Tenant   string   // Entra tenant
 	ClientID string   // Entra client id of the identity
 	Scopes   []string // canonical, see Scopes
 	Revision string   // of the policy that decided
 
+	OnBehalfOf   bool   // the request was for a token to act for a user
+	UserTenant   string // tenant of the user that the token is for
+	UserObjectID string // object id of that user
+	UserClient   string // client id of the app that the user's token was issued to
+	Session      bool   // the user's token has expired, and a session goes on
+
 	Decision Decision
-	Reason   string // closed set; "" when allowed
+	Reason   string // closed set; "" when allowed, and what audit mode overlooked
 	Rule     string // path in the policy file of the rule that decided
+	Audited  bool   // only audit mode allowed it: Reason and Rule would have denied
+	FirstUse bool   // the agent has not used these scopes before, since the broker started
 	Cache    Cache
 
 	TokenKind     string // app or user

@@ -80,8 +80,9 @@ func open(t testing.TB, agents func(dir string) string) *door {
 	check(t, err)
 	tokens, err := cache.New[exchange.Token](cache.Config{})
 	check(t, err)
-	b, err := broker.New(broker.Config{Policy: p, Sources: map[string]workload.Source{"pod": workload.File{Path: d.file}}, Exchange: transport,
-		Cache: tokens, Recorder: recorder, Keys: peer.NewKeys(p.KeyFiles()), Sockets: map[string]string{d.socket: "agent.sock"}})
+	b, err := broker.New(broker.Config{Cache: tokens, Recorder: recorder}, broker.Rules{
+		Policy: p, Sources: map[string]workload.Source{"pod": workload.File{Path: d.file}}, Exchange: transport,
+		Keys: peer.NewKeys(p.KeyFiles()), Sockets: map[string]string{d.socket: "agent.sock"}})
 	check(t, err)
 	handler, err := localapi.New(localapi.Config{Broker: b})
 	check(t, err)

@@ -11,37 +11,41 @@ import (
 )
 
 // rules are the paths that decisions about one agent name.
-type rules struct{ agent, expires, identities, scopes string }
+type rules struct{ agent, expires, blocked, limits, identities, mode, user, rawToken string }
 
-// grant is one line of an allow list, ready to be handed out.
-type grant struct {
-	rule     string // its path
-	resource string
-	scopes   []string // the scope alone
-}
+var agentForm = fieldsOf(
+	optional("owner", anyText, "Whom to ask about the agent: an e-mail address or the name of a team."),
+	optional("expires", matching(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`), "Last day on which the agent works, in UTC, as YYYY-MM-DD."),
+	optional("blocked", trueFalse, "true: the agent gets nothing, whatever else stands here."),
+	optional("mode", mode, "Mode of this agent, when it is not that of the file."),
+	optional("identity", reference, "Identity of a request that names none."),
+	optional("identities", list(reference), "Identities that a request may choose among."),
+	optional("callers", list(callerForm), "Ways to recognise the agent; any of them is enough."),
+	optional("allow", allowForm, "What the agent may have for itself."),
+	optional("onBehalfOf", onBehalfOfForm, "What the agent may do on behalf of users; nothing when absent."),
+	optional("rawToken", form{Type: "boolean", Default: true}, "false: no token leaves the broker; the agent can only call through it."),
+	optional("limits", limitsForm, "How often the agent may ask."),
+	optional("advertise", matching(durationForm.String()), "Longest lifetime that the agent is told, 5m to 24h, so that it asks again earlier."),
+)
 
 // agent reads one agent. Its callers go to claims, which sees all agents.
-func (r *reader) agent(e entry, p *Policy, identities []string, claims *claims) *Agent {
-	a := &Agent{Name: e.name, rules: rules{
-		agent:      e.value.path,
-		expires:    e.value.path + ".expires",
-		identities: e.value.path + ".identity",
-		scopes:     e.value.path + ".allow.scopes",
+func (r *reader) agent(e entry, p *Policy, claims *claims) *Agent {
+	path := e.value.path
+	a := &Agent{Name: e.name, Audit: p.Audit, RawToken: true, policy: p, rules: rules{
+		agent: path, expires: path + ".expires", blocked: path + ".blocked", limits: path + ".limits",
+		identities: path + ".identity", mode: "mode", user: path + ".onBehalfOf", rawToken: path + ".rawToken",
 	}}
-	fields, ok := r.fields(e.value, []string{"owner", "expires", "identity", "identities", "callers", "allow"}, nil)
+	fields, ok := r.fields(e.value, &agentForm)
 	if !ok {
 		return a
 	}
-	a.Owner = r.owner(fields["owner"])
-	a.Expires = r.expires(fields["expires"])
-	r.agentIdentities(a, e.key, fields, identities)
+	r.accountability(a, e.key, fields, p.Strict)
+	r.agentIdentities(a, e.key, fields)
 	for _, name := range a.Identities {
-		if application := p.Identities[name].Application; application != nil {
-			a.clientIDs = append(a.clientIDs, application.ClientID)
-		}
+		a.choices = append(a.choices, r.choices[name])
 	}
 	for _, at := range r.items(fields["callers"]) {
-		if caller, places, ok := r.caller(at); ok {
+		if caller, places, ok := r.caller(at, p.Strict); ok {
 			a.Callers = append(a.Callers, caller)
 			claims.add(a, caller, places)
 		}
@@ -49,8 +53,47 @@ func (r *reader) agent(e entry, p *Policy, identities []string, claims *claims) 
 	if fields["callers"].empty() {
 		r.warning(e.key, "the agent can never be matched: it has no callers", "add callers: a socket, or tcp with uids or a keyFile")
 	}
-	r.allow(a, e.key, fields["allow"])
+	r.rights(a, e.key, fields, p)
 	return a
+}
+
+// accountability reads who answers for the agent, until when, and what holds
+// it back.
+func (r *reader) accountability(a *Agent, key place, fields map[string]place, strict bool) {
+	a.Owner = r.owner(fields["owner"])
+	a.Expires = r.expires(fields["expires"])
+	a.Blocked, _ = r.boolean(fields["blocked"])
+	if at := fields["mode"]; at.present() {
+		a.Audit, a.rules.mode = r.mode(at, a.Audit), at.path
+	}
+	a.Limits = r.limits(fields["limits"])
+	a.Advertise = r.duration(fields["advertise"], minAdvertise, maxAdvertise, "5m to 24h")
+	report, prefix := r.warning, ""
+	if strict {
+		report, prefix = r.problem, "strict: "
+	}
+	if !fields["owner"].present() {
+		report(key, prefix+"nobody answers for the agent: it has no owner", "add owner: <e-mail address or name of a team>")
+	}
+	if !fields["expires"].present() {
+		report(key, prefix+"the agent never expires", "add expires: <last day on which it is wanted, YYYY-MM-DD>")
+	}
+}
+
+// rights reads what the agent may have, for itself and for users.
+func (r *reader) rights(a *Agent, key place, fields map[string]place, p *Policy) {
+	a.forItself = r.allow(fields["allow"], a.rules.agent+".allow", p)
+	a.Scopes, a.APIs = a.forItself.scopes, a.forItself.apis
+	a.forUser = allowance{rule: a.rules.user + ".allow", list: a.rules.user + ".allow.scopes", cloud: &p.Cloud}
+	if at := fields["onBehalfOf"]; at.present() {
+		r.onBehalfOf(a, at, p)
+	} else if len(a.Scopes) == 0 {
+		r.warning(key, "the agent may have no scope at all", "add allow: {scopes: [https://graph.microsoft.com/.default]}, with the resource that it needs")
+	}
+	if at := fields["rawToken"]; at.present() {
+		a.RawToken, _ = r.boolean(at)
+	}
+	r.warnRefused(a, fields, p)
 }
 
 func unprintable(c rune) bool { return !unicode.IsPrint(c) }
@@ -82,19 +125,22 @@ func (r *reader) expires(at place) time.Time {
 }
 
 // agentIdentities reads identity, the default, and identities, the choice.
-func (r *reader) agentIdentities(a *Agent, at place, fields map[string]place, known []string) {
+func (r *reader) agentIdentities(a *Agent, at place, fields map[string]place) {
 	one, many := fields["identity"], fields["identities"]
 	if one.present() {
-		a.Default, _ = r.reference(one, "identity", known)
+		if a.Default, _ = r.reference(one, "identity", r.identities); a.Default != "" {
+			r.shares(a, a.Default, one)
+		}
 	}
 	for _, item := range r.items(many) {
-		name, ok := r.reference(item, "identity", known)
+		name, ok := r.reference(item, "identity", r.identities)
 		switch {
 		case !ok:
 		case slices.Contains(a.Identities, name):
 			r.problem(item, quote(name)+" is listed twice", "remove one of the two")
 		default:
 			a.Identities = append(a.Identities, name)
+			r.shares(a, name, item)
 		}
 	}
 	if many.present() {
@@ -109,35 +155,5 @@ func (r *reader) agentIdentities(a *Agent, at place, fields map[string]place, kn
 		a.Default = a.Identities[0]
 	case a.Default != "" && len(a.Identities) > 0 && !slices.Contains(a.Identities, a.Default):
 		r.problem(one, quote(a.Default)+" is not one of the agent's identities", fmt.Sprintf("add it to the list on line %d, or remove that list", many.node.Line))
-	}
-}
-
-// allow reads the allow list: the scopes, letter for letter.
-func (r *reader) allow(a *Agent, key, at place) {
-	var list place
-	if at.present() {
-		fields, ok := r.fields(at, []string{"scopes"}, nil)
-		if !ok {
-			return
-		}
-		list = fields["scopes"]
-	}
-	if list.empty() {
-		r.warning(key, "the agent may have no scope at all", "add allow: {scopes: [https://graph.microsoft.com/.default]}, with the resource that it needs")
-	}
-	a.grants = map[string]grant{}
-	scopes, places := r.texts(list)
-	for i, scope := range scopes {
-		resource, defect := splitScope(scope)
-		if defect != "" {
-			r.problem(places[i], "the scope "+quote(scope)+" "+defect, scopeHint(scope))
-			continue
-		}
-		if _, ok := a.grants[scope]; ok {
-			r.problem(places[i], quote(scope)+" is listed twice", "remove one of the two")
-			continue
-		}
-		a.Scopes = append(a.Scopes, scope)
-		a.grants[scope] = grant{rule: places[i].path, resource: resource, scopes: []string{scope}}
 	}
 }

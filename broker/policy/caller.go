@@ -13,11 +13,25 @@ type callerPlaces struct {
 	uids                                  []place
 }
 
+var (
+	uidList = some(numbers(0, math.MaxUint32-1))
+	tcpForm = fieldsOf(
+		optional("uids", uidList, "The peer runs as one of these user ids."),
+		optional("keyFile", anyText, "The peer presents the key in this file; a relative path is relative to the policy file."),
+		optional("any", trueFalse, "Any local process is the agent: not beside uids or keyFile, and warned about."),
+	)
+	callerForm = fieldsOf(
+		optional("socket", anyText, "Unix socket of this agent alone: a bare file name, or an absolute path."),
+		optional("uids", uidList, "The peer at the socket runs as one of these user ids."),
+		optional("tcp", tcpForm, "Loopback TCP, with who the peer has to be."),
+	).exactlyOne("socket", "tcp")
+)
+
 // caller reads one way to recognise an agent.
-func (r *reader) caller(at place) (Caller, callerPlaces, bool) {
+func (r *reader) caller(at place, strict bool) (Caller, callerPlaces, bool) {
 	places := callerPlaces{caller: at}
 	problems := len(r.problems)
-	fields, ok := r.fields(at, []string{"socket", "uids", "tcp"}, nil)
+	fields, ok := r.fields(at, &callerForm)
 	if !ok {
 		return Caller{}, places, false
 	}
@@ -30,7 +44,7 @@ func (r *reader) caller(at place) (Caller, callerPlaces, bool) {
 	case tcp.present() && fields["uids"].present():
 		r.problem(fields["uids"], "beside tcp, uids has no effect", "move it into tcp: {tcp: {uids: [...]}}")
 	case tcp.present():
-		return r.tcpCaller(places, tcp)
+		return r.tcpCaller(places, tcp, strict)
 	case len(r.problems) == problems: // else one of the unknown fields was meant
 		r.problem(at, "the caller names neither a socket nor tcp", "write {socket: <name>.sock} or {tcp: {uids: [<uid>]}}")
 	}
@@ -61,9 +75,9 @@ func (r *reader) socketCaller(places callerPlaces, socket, uids place) (Caller, 
 	return Caller{Socket: name, UIDs: list}, places, ok && ok2
 }
 
-func (r *reader) tcpCaller(places callerPlaces, tcp place) (Caller, callerPlaces, bool) {
+func (r *reader) tcpCaller(places callerPlaces, tcp place, strict bool) (Caller, callerPlaces, bool) {
 	problems := len(r.problems)
-	fields, ok := r.fields(tcp, []string{"uids", "keyFile", "any"}, nil)
+	fields, ok := r.fields(tcp, &tcpForm)
 	if !ok {
 		return Caller{}, places, false
 	}
@@ -83,6 +97,9 @@ func (r *reader) tcpCaller(places callerPlaces, tcp place) (Caller, callerPlaces
 	switch restricted := len(uids) > 0 || caller.KeyFile != ""; {
 	case anyone && restricted:
 		r.problem(places.any, "any admits every local process, whatever stands beside it", "remove any, or what stands beside it")
+		return caller, places, false
+	case anyone && strict:
+		r.problem(places.any, "strict: any process that can reach the port is the agent", "use uids, a keyFile, or a socket")
 		return caller, places, false
 	case anyone:
 		r.warning(places.any, "any process that can reach the port is the agent", "use uids, a keyFile, or a socket")

@@ -8,48 +8,70 @@ import (
 
 // Decide answers one request. It does not modify the policy, waits for
 // nothing, and allocates only to deny or to allow several scopes at once.
-func (p *Policy) Decide(r Request) Decision { return p.decide(r, nil) }
+func (p *Policy) Decide(r Request) Decision { return p.decide(&r, nil) }
 
 // decide is Decide and Explain: t keeps the steps, and is nil for Decide.
-func (p *Policy) decide(r Request, t *trace) Decision {
+func (p *Policy) decide(r *Request, t *trace) Decision {
+	var d Decision
+
 	// 1. Who asks: the evidence, never the request's own word.
 	agent, rule := p.callers.find(r.Peer)
 	if agent == nil {
-		return t.deny(stepCaller, Decision{}, UnknownAgent, rule, nobodyHint(r.Peer, rule))
+		t.deny(&d, stepCaller, UnknownAgent, rule, nobodyHint(r.Peer, rule))
+		return d
 	}
+	d.Agent, d.OnBehalfOf = agent, r.OnBehalfOf
 	if t != nil {
 		t.pass(stepCaller, rule, describePeer(r.Peer)+" is agent "+agent.Name)
 	}
-	d := Decision{Agent: agent}
 
-	// 2. The agent: not confused about itself, and not expired.
-	if !agent.isCalled(r.Agent) {
-		return t.deny(stepAgent, d, AgentMismatch, agent.rules.agent, mismatchHint(agent))
+	// 2. The agent, 3. the identity, 4. the scopes, 5. the user, 6. the token.
+	if agent.isInOrder(&d, r, t) &&
+		agent.mayActAs(&d, r, t) &&
+		agent.mayHave(&d, r.Scope, t) &&
+		(!r.OnBehalfOf || agent.mayActFor(&d, r, t)) &&
+		(!r.Raw || agent.mayHandOut(&d, t)) {
+		agent.allow(&d)
 	}
-	if agent.expired(r.Now) {
-		return t.deny(stepAgent, d, AgentExpired, agent.rules.expires, expiredHint(agent))
-	}
-	if t != nil {
-		t.pass(stepAgent, agent.rules.agent, describeExpiry(agent))
-	}
+	return d
+}
 
-	// 3. The identity to act as.
+// allow is what follows when every step has passed.
+func (a *Agent) allow(d *Decision) {
+	d.Allowed, d.RawToken = true, a.RawToken
+	if d.Audited {
+		d.Rule = a.rules.mode
+	}
+	if d.OnBehalfOf {
+		d.LongRunning = a.OnBehalfOf.LongRunning
+	}
+}
+
+// isInOrder is step 2: the agent is not confused about itself, not blocked, not
+// expired, within its limits, and made for users when it asks for one.
+func (a *Agent) isInOrder(d *Decision, r *Request, t *trace) bool {
 	switch {
-	case r.Identity != "" && !slices.Contains(agent.Identities, r.Identity):
-		return t.deny(stepIdentity, d, IdentityNotAllowed, agent.rules.identities, identityHint(agent, r.Identity))
-	case r.Identity != "":
-		d.Identity = r.Identity
-	case agent.Default == "":
-		return t.deny(stepIdentity, d, IdentityMissing, agent.rules.identities, noIdentityHint(agent))
-	default:
-		d.Identity = agent.Default
+	case !a.isCalled(r.Agent):
+		return t.deny(d, stepAgent, AgentMismatch, a.rules.agent, mismatchHint(a))
+	case a.Blocked:
+		return t.deny(d, stepAgent, AgentBlocked, a.rules.blocked, blockedHint(a))
+	}
+	if a.expired(r.Now) && !t.refuse(d, stepAgent, AgentExpired, a.rules.expires, expiredHint(a)) {
+		return false
+	}
+	if r.Over {
+		rule := a.limitRule(r.OnBehalfOf)
+		if !t.refuse(d, stepAgent, OverLimit, rule, limitHint(rule)) {
+			return false
+		}
+	}
+	if r.OnBehalfOf && a.OnBehalfOf == nil {
+		return t.deny(d, stepAgent, OnBehalfOfNotAllowed, a.rules.user, notForUsersHint(a))
 	}
 	if t != nil {
-		t.pass(stepIdentity, agent.rules.identities, "acts as "+d.Identity)
+		t.pass(stepAgent, a.rules.agent, describeExpiry(a))
 	}
-
-	// 4. The scopes.
-	return agent.decideScopes(d, r.Scope, t)
+	return true
 }
 
 // isCalled reports whether name is something that the agent may call itself.
@@ -59,7 +81,14 @@ func (a *Agent) isCalled(name string) bool {
 	if name == "" || name == a.Name {
 		return true
 	}
-	return slices.ContainsFunc(a.clientIDs, func(id string) bool { return strings.EqualFold(id, name) })
+	for i := range a.choices {
+		for _, id := range a.choices[i].clientIDs {
+			if equalLower(name, id) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (a *Agent) expired(now time.Time) bool {
@@ -67,59 +96,104 @@ func (a *Agent) expired(now time.Time) bool {
 	return !a.Expires.IsZero() && (now.IsZero() || !now.Before(a.Expires))
 }
 
-// decideScopes is step 4: all scopes are canonical, then all are of one
-// resource, then each is in the list.
-func (a *Agent) decideScopes(d Decision, text string, t *trace) Decision {
+// limitRule is the path of the limit that a request counts against.
+func (a *Agent) limitRule(onBehalfOf bool) string {
+	switch {
+	case onBehalfOf && a.Limits.OnBehalfOfPerMinute > 0:
+		return a.rules.limits + ".onBehalfOf.perMinute"
+	case a.Limits.PerMinute > 0:
+		return a.rules.limits + ".perMinute"
+	}
+	return a.rules.limits
+}
+
+// mayHave is step 4: all scopes are canonical, none is reserved, all are of one
+// resource, and each is in the list.
+func (a *Agent) mayHave(d *Decision, text string, t *trace) bool {
+	allow := &a.forItself
+	if d.OnBehalfOf {
+		allow = &a.forUser
+	}
 	var room [maxScopes]string
 	scopes := room[:0]
 	for scope := range strings.FieldsSeq(text) {
 		if len(scopes) == maxScopes {
-			return t.deny(stepScope, d, ScopeMalformed, a.rules.scopes, "ask for at most 16 scopes at once")
+			return t.deny(d, stepScope, ScopeMalformed, allow.list, "ask for at most 16 scopes at once")
 		}
 		scopes = append(scopes, scope)
 	}
 	if len(scopes) == 0 {
-		return t.deny(stepScope, d, ScopeMissing, a.rules.scopes, noScopeHint(a))
+		return t.deny(d, stepScope, ScopeMissing, allow.list, noScopeHint(allow))
 	}
+	resource, ok := allow.sameResource(d, scopes, t)
+	if !ok {
+		return false
+	}
+	listed := true
+	for _, scope := range scopes {
+		if _, ok := allow.grants[scope]; !ok {
+			if !t.refuse(d, stepScope, ScopeNotAllowed, allow.list, notAllowedHint(allow, scope, resource)) {
+				return false
+			}
+			listed = false
+			break
+		}
+	}
+	d.Resource = resource
+	allow.grant(d, scopes, listed)
+	if t != nil {
+		t.pass(stepScope, d.Rule, "listed: "+d.Scope)
+	}
+	return true
+}
 
-	first, other := "", ""
+// sameResource returns the resource of all scopes.
+func (a *allowance) sameResource(d *Decision, scopes []string, t *trace) (string, bool) {
+	first, other, reserved := "", "", false
 	for i, scope := range scopes {
 		resource, defect := splitScope(scope)
 		switch {
 		case defect != "":
-			return t.deny(stepScope, d, ScopeMalformed, a.rules.scopes, malformedHint(scope, defect))
+			return "", t.deny(d, stepScope, ScopeMalformed, a.list, malformedHint(scope, defect, a.cloud))
 		case i == 0:
 			first = resource
 		case resource != first:
 			other = resource
 		}
+		reserved = reserved || a.cloud.reserves(resource)
 	}
-	if other != "" {
-		return t.deny(stepScope, d, ScopeMixedResources, a.rules.scopes, mixedHint(first, other))
+	switch {
+	case reserved:
+		return "", t.deny(d, stepScope, ScopeReserved, a.list, reservedHint)
+	case other != "":
+		return "", t.deny(d, stepScope, ScopeMixedResources, a.list, mixedHint(first, other))
 	}
-
-	for _, scope := range scopes {
-		if _, ok := a.grants[scope]; !ok {
-			return t.deny(stepScope, d, ScopeNotAllowed, a.rules.scopes, notAllowedHint(a, scope, first))
-		}
-	}
-	return a.grant(d, scopes, t)
+	return first, true
 }
 
-// grant allows scopes, all of which are in the list. One scope, by far the
-// most frequent request, is answered with what Parse has prepared.
-func (a *Agent) grant(d Decision, scopes []string, t *trace) Decision {
-	g := a.grants[scopes[0]]
-	d.Allowed, d.Rule, d.Scopes, d.Resource = true, g.rule, g.scopes, g.resource
+// grant puts the scopes on the decision. One listed scope, by far the most
+// frequent request, is answered with what Parse has prepared.
+func (a *allowance) grant(d *Decision, scopes []string, listed bool) {
 	slices.Sort(scopes)
-	if scopes = slices.Compact(scopes); len(scopes) > 1 {
-		d.Rule, d.Scopes = a.rules.scopes, slices.Clone(scopes)
-		d.Scope = strings.Join(scopes, " ")
-	} else {
-		d.Scope = g.scopes[0]
+	scopes = slices.Compact(scopes)
+	switch {
+	case listed && len(scopes) == 1:
+		g := a.grants[scopes[0]]
+		d.Rule, d.Scopes, d.Scope = g.rule, g.scopes, g.scopes[0]
+		return
+	case listed:
+		d.Rule = a.ruleOf(scopes)
+	}
+	d.Scopes, d.Scope = slices.Clone(scopes), strings.Join(scopes, " ")
+}
+
+// mayHandOut is step 6: the token itself may leave the broker.
+func (a *Agent) mayHandOut(d *Decision, t *trace) bool {
+	if !a.RawToken {
+		return t.deny(d, stepToken, RawTokenForbidden, a.rules.rawToken, rawTokenHint(a))
 	}
 	if t != nil {
-		t.pass(stepScope, d.Rule, "listed: "+d.Scope)
+		t.pass(stepToken, a.rules.agent, "the token may be handed out")
 	}
-	return d
+	return true
 }

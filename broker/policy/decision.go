@@ -18,11 +18,36 @@ type Request struct {
 	// Agent is the name that the request gives itself: the agent's name or the
 	// client id of one of its identities. It is compared and never believed;
 	// "" claims nothing.
-	Agent    string
-	Identity string // to act as; "" for the agent's default
-	Scope    string // as sent: scopes separated by white space
+	Agent string
+	// Identity is what to act as: the name of one of the agent's identities, or
+	// for a fleet <name>/<member>. "" stands for the agent's default.
+	Identity string
+	Scope    string // as sent: canonical scopes separated by white space; no shorthands
+	// Over says that the agent has used up the limit of this kind of request,
+	// which the broker counts.
+	Over       bool
+	OnBehalfOf bool  // for a user
+	User       *User // the user, once the token has been verified; nil until then
+	Raw        bool  // the answer would hand out the token itself
 	// Now is the time at which to decide. Zero counts as past every expiry.
 	Now time.Time
+}
+
+// User is what a verified user token says. Ids are GUIDs in lower case.
+type User struct {
+	Tenant, ObjectID string
+	Client           string // the app that the token was issued to: azp or appid
+	Guest            bool
+	Groups           []string
+	// GroupsOverage says that the token does not list the groups. Whoever
+	// resolves them fills Groups, makes this false and decides again.
+	GroupsOverage bool
+	Roles         []string // app roles
+	Scopes        []string // scp
+	ACRS, AMR     []string
+	// Expires is when the token expires, or, once it has been exchanged for a
+	// long-running session, when that ends. Zero counts as past.
+	Expires time.Time
 }
 
 // Decision is the policy's answer. Its slices belong to the policy and must
@@ -30,16 +55,34 @@ type Request struct {
 type Decision struct {
 	Allowed bool
 	Reason  Reason // "" when allowed
-	// Rule is the path, in the policy file, of what decided: the scope's line
-	// when one scope is allowed, the whole list when there are several or when
-	// the list lacks one.
+	// Rule is the path, in the policy file, of what decided: what granted the
+	// scopes when they are allowed, the line that denies when they are not, the
+	// mode when only that allows them.
 	Rule     string
-	Hint     string   // what to change, and where; "" when allowed; printable ASCII, bounded
-	Agent    *Agent   // nil: the peer is nobody
-	Identity string   // "" when denied before or by step 3
+	Hint     string // what to change, and where; "" when allowed; printable ASCII, bounded
+	Agent    *Agent // nil: the peer is nobody
+	Identity string // key of Policy.Identities; "" when denied before or by step 3
+	// Member is the agent id, user name or object id that the identity stands
+	// for, in lower case; "" for an application or a managed identity.
+	Member   string
 	Scopes   []string // canonical, sorted, each once; nil when denied
 	Scope    string   // Scopes joined by one space
 	Resource string   // what all Scopes belong to, e.g. https://graph.microsoft.com
+
+	OnBehalfOf bool // as requested
+	// UserTenants are the tenants whose user tokens are accepted, from step 5 on
+	// and on behalf of users only.
+	UserTenants   []string
+	ResolveGroups bool          // with GroupsOverage: Microsoft Graph may be asked for the groups
+	LongRunning   time.Duration // how long the agent may go on for the user; 0 when denied or not at all
+	RawToken      bool          // allowed, and the token may leave the broker
+
+	// Audited says that only audit mode allows this; the rest says what would
+	// have denied it, the first of several.
+	Audited       bool
+	AuditedReason Reason
+	AuditedRule   string
+	AuditedHint   string
 }
 
 // Reason says why a request is denied. The set is closed: it is in metrics,
@@ -48,13 +91,50 @@ type Reason string
 
 // The reasons, in the order in which the steps find them.
 const (
-	UnknownAgent        Reason = "unknown_agent"
-	AgentMismatch       Reason = "agent_mismatch"
-	AgentExpired        Reason = "agent_expired"
+	UnknownAgent Reason = "unknown_agent"
+
+	AgentMismatch        Reason = "agent_mismatch"
+	AgentBlocked         Reason = "agent_blocked"
+	AgentExpired         Reason = "agent_expired"
+	OverLimit            Reason = "over_limit"
+	OnBehalfOfNotAllowed Reason = "on_behalf_of_not_allowed"
+
 	IdentityNotAllowed  Reason = "identity_not_allowed"
 	IdentityMissing     Reason = "identity_missing"
+	IdentityNotForUsers Reason = "identity_not_for_users"
+
 	ScopeMissing        Reason = "scope_missing"
 	ScopeMalformed      Reason = "scope_malformed"
+	ScopeReserved       Reason = "scope_reserved"
 	ScopeMixedResources Reason = "scope_mixed_resources"
 	ScopeNotAllowed     Reason = "scope_not_allowed"
+
+	UserUnverified       Reason = "user_unverified"
+	UserExpired          Reason = "user_expired"
+	UserBlocked          Reason = "user_blocked"
+	UserTenantNotAllowed Reason = "user_tenant_not_allowed"
+	UserNotListed        Reason = "user_not_listed"
+	UserIsGuest          Reason = "user_is_guest"
+	UserClientNotAllowed Reason = "user_client_not_allowed"
+	UserScopeMissing     Reason = "user_scope_missing"
+	GroupsOverage        Reason = "groups_overage"
+	UserNotInGroup       Reason = "user_not_in_group"
+	UserRoleMissing      Reason = "user_role_missing"
+	UserACRSMissing      Reason = "user_acrs_missing"
+	UserAMRMissing       Reason = "user_amr_missing"
+
+	RawTokenForbidden Reason = "raw_token_forbidden"
 )
+
+// Reasons returns all reasons, in the order in which the steps find them.
+func Reasons() []Reason {
+	return []Reason{
+		UnknownAgent,
+		AgentMismatch, AgentBlocked, AgentExpired, OverLimit, OnBehalfOfNotAllowed,
+		IdentityNotAllowed, IdentityMissing, IdentityNotForUsers,
+		ScopeMissing, ScopeMalformed, ScopeReserved, ScopeMixedResources, ScopeNotAllowed,
+		UserUnverified, UserExpired, UserBlocked, UserTenantNotAllowed, UserNotListed, UserIsGuest, UserClientNotAllowed, UserScopeMissing,
+		GroupsOverage, UserNotInGroup, UserRoleMissing, UserACRSMissing, UserAMRMissing,
+		RawTokenForbidden,
+	}
+}

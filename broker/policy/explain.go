@@ -12,56 +12,110 @@ type Explanation struct {
 	Steps    []Step
 }
 
-// Step is one of the four steps of a decision.
+// Step is one of the six steps of a decision. The user is left out of what is
+// not on behalf of one, and the token of what hands out none.
 type Step struct {
-	Number int    // 1 to 4
-	Name   string // caller, agent, identity or scope
-	OK     bool
-	Detail string // what was found; may contain names and scopes of the file
-	Rule   string // path, in the policy file, of what decided the step
+	Number  int    // 1 to 6
+	Name    string // caller, agent, identity, scope, user or token
+	OK      bool
+	Audited bool   // OK in audit mode only: Detail and Rule say what would have denied it
+	Detail  string // what was found; may contain names and scopes of the file
+	Rule    string // path, in the policy file, of what decided the step
 }
 
 // Explain answers a request as Decide does, by the very same function, and
 // keeps the steps.
 func (p *Policy) Explain(r Request) Explanation {
 	var t trace
-	d := p.decide(r, &t)
+	d := p.decide(&r, &t)
 	return Explanation{Decision: d, Steps: t.steps}
 }
 
+// step is the number of a step.
+type step int
+
 const (
-	stepCaller   = "caller"
-	stepAgent    = "agent"
-	stepIdentity = "identity"
-	stepScope    = "scope"
+	stepCaller step = 1 + iota
+	stepAgent
+	stepIdentity
+	stepScope
+	stepUser
+	stepToken
 )
 
-// trace collects steps. A nil trace collects nothing.
-type trace struct{ steps []Step }
+var stepNames = [...]string{stepCaller: "caller", stepAgent: "agent", stepIdentity: "identity", stepScope: "scope", stepUser: "user", stepToken: "token"}
 
-func (t *trace) pass(name, rule, detail string) {
-	t.steps = append(t.steps, Step{Number: len(t.steps) + 1, Name: name, OK: true, Detail: detail, Rule: rule})
+// trace collects steps. A nil trace collects nothing, but still denies.
+type trace struct {
+	steps   []Step
+	audited *Step // what audit mode has forgiven in the step that is under way
 }
 
-// deny ends d with a denial.
-func (t *trace) deny(name string, d Decision, reason Reason, rule, hint string) Decision {
-	d.Reason, d.Rule, d.Hint = reason, rule, hint
-	if t != nil {
-		t.steps = append(t.steps, Step{Number: len(t.steps) + 1, Name: name, Detail: reasonText[reason], Rule: rule})
+func (t *trace) pass(number step, rule, detail string) {
+	s := Step{Number: int(number), Name: stepNames[number], OK: true, Detail: detail, Rule: rule}
+	if t.audited != nil {
+		s, t.audited = *t.audited, nil
 	}
-	return d
+	t.steps = append(t.steps, s)
+}
+
+// deny ends d with a denial, and takes back what was only for those who are
+// allowed. It returns false: the steps end here.
+func (t *trace) deny(d *Decision, number step, reason Reason, rule, hint string) bool {
+	*d = Decision{
+		Reason: reason, Rule: rule, Hint: hint, Agent: d.Agent, Identity: d.Identity, Member: d.Member,
+		OnBehalfOf: d.OnBehalfOf, UserTenants: d.UserTenants, ResolveGroups: d.ResolveGroups,
+	}
+	if t != nil {
+		t.steps = append(t.steps, Step{Number: int(number), Name: stepNames[number], Detail: reasonText[reason], Rule: rule})
+	}
+	return false
+}
+
+// refuse is deny for what audit mode forgives: there it notes the first of what
+// would have been denied, and returns true.
+func (t *trace) refuse(d *Decision, number step, reason Reason, rule, hint string) bool {
+	if !d.Agent.Audit {
+		return t.deny(d, number, reason, rule, hint)
+	}
+	if !d.Audited {
+		d.Audited, d.AuditedReason, d.AuditedRule, d.AuditedHint = true, reason, rule, hint
+	}
+	if t != nil && t.audited == nil {
+		t.audited = &Step{Number: int(number), Name: stepNames[number], OK: true, Audited: true, Detail: "only audited: " + reasonText[reason], Rule: rule}
+	}
+	return true
 }
 
 var reasonText = map[Reason]string{
-	UnknownAgent:        "the peer belongs to no agent",
-	AgentMismatch:       "the request claims to come from somebody else",
-	AgentExpired:        "the agent has expired",
-	IdentityNotAllowed:  "the agent may not act as this identity",
-	IdentityMissing:     "the agent has several identities, and the request names none",
-	ScopeMissing:        "the request names no scope",
-	ScopeMalformed:      "a scope is not canonical, or there are too many",
-	ScopeMixedResources: "the scopes belong to more than one resource",
-	ScopeNotAllowed:     "a scope is not in the list",
+	UnknownAgent:         "the peer belongs to no agent",
+	AgentMismatch:        "the request claims to come from somebody else",
+	AgentBlocked:         "the agent is blocked",
+	AgentExpired:         "the agent has expired",
+	OverLimit:            "the agent has used up its limit",
+	OnBehalfOfNotAllowed: "the agent acts for no user",
+	IdentityNotAllowed:   "the agent may not act as this identity",
+	IdentityMissing:      "there are several identities, and the request names none",
+	IdentityNotForUsers:  "this kind of identity cannot act for users",
+	ScopeMissing:         "the request names no scope",
+	ScopeMalformed:       "a scope is not canonical, or there are too many",
+	ScopeReserved:        "a scope is for the token exchange itself",
+	ScopeMixedResources:  "the scopes belong to more than one resource",
+	ScopeNotAllowed:      "a scope is not in the list",
+	UserUnverified:       "no user has been verified",
+	UserExpired:          "the user's token has expired",
+	UserBlocked:          "the user is blocked",
+	UserTenantNotAllowed: "the user is of another tenant",
+	UserNotListed:        "the user is not listed",
+	UserIsGuest:          "the user is a guest",
+	UserClientNotAllowed: "the user's token was issued to another app",
+	UserScopeMissing:     "the user's token lacks a scope",
+	GroupsOverage:        "the user's token does not list the user's groups",
+	UserNotInGroup:       "the user is in none of the groups",
+	UserRoleMissing:      "the user has none of the roles",
+	UserACRSMissing:      "the user's sign-in lacks an authentication context",
+	UserAMRMissing:       "the user's sign-in used none of the methods",
+	RawTokenForbidden:    "the token must not leave the broker",
 }
 
 func describePeer(p Peer) string {
@@ -76,6 +130,13 @@ func describePeer(p Peer) string {
 		return "tcp, " + uid + ", key of " + quote(p.KeyFile) + ","
 	}
 	return "tcp, " + uid + ", no key,"
+}
+
+func describeIdentity(d *Decision) string {
+	if d.Member == "" {
+		return "acts as " + d.Identity
+	}
+	return "acts as " + d.Identity + ", " + clip(d.Member)
 }
 
 func describeExpiry(a *Agent) string {

@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,31 +37,60 @@ func requests() []policy.Request {
 func TestExplainEqualsDecide(t *testing.T) {
 	p := parse(t, example)
 	for _, r := range requests() {
-		d, e := p.Decide(r), p.Explain(r)
-		if diff := cmp.Diff(d, e.Decision, cmpopts.IgnoreUnexported(policy.Agent{})); diff != "" {
-			t.Fatalf("%+v: Explain differs from Decide:\n%s", r, diff)
+		checkExplained(t, p, r)
+	}
+	for _, mode := range []string{"enforce", "audit"} {
+		for _, c := range ruleCases() {
+			file := strings.NewReplacer(append([]string{"mode: enforce", "mode: " + mode}, c.file...)...).Replace(governed)
+			r := forAlice()
+			if c.ask != nil {
+				c.ask(&r)
+			}
+			checkExplained(t, parse(t, file), r)
 		}
-		checkSteps(t, r, e)
 	}
 }
 
+func checkExplained(t *testing.T, p *policy.Policy, r policy.Request) {
+	t.Helper()
+	d, e := p.Decide(r), p.Explain(r)
+	if diff := cmp.Diff(d, e.Decision, cmpopts.IgnoreUnexported(policy.Agent{})); diff != "" {
+		t.Fatalf("%+v: Explain differs from Decide:\n%s", r, diff)
+	}
+	checkSteps(t, r, e)
+}
+
+// checkSteps: the steps are those of the contract, in its order, without what
+// the request does not ask for; the last one decided.
 func checkSteps(t *testing.T, r policy.Request, e policy.Explanation) {
 	t.Helper()
 	names := []string{"caller", "agent", "identity", "scope"}
+	if r.OnBehalfOf {
+		names = append(names, "user")
+	}
+	if r.Raw {
+		names = append(names, "token")
+	}
+	numbers := map[string]int{"caller": 1, "agent": 2, "identity": 3, "scope": 4, "user": 5, "token": 6}
+	audited := false
 	for i, step := range e.Steps {
 		last := i == len(e.Steps)-1
-		if step.Number != i+1 || step.Name != names[i] || step.Detail == "" || step.Rule == "" {
+		if step.Name != names[i] || step.Number != numbers[step.Name] || step.Detail == "" || step.Rule == "" {
 			t.Fatalf("%+v: got step %d %+v", r, i, step)
 		}
 		if step.OK != (!last || e.Decision.Allowed) {
 			t.Fatalf("%+v: step %+v does not fit the decision %+v", r, step, e.Decision)
 		}
-		if last && step.Rule != e.Decision.Rule {
+		if last && !e.Decision.Allowed && step.Rule != e.Decision.Rule {
 			t.Fatalf("%+v: got rule %q in the last step, %q in the decision", r, step.Rule, e.Decision.Rule)
 		}
+		if step.Audited && !audited && e.Decision.Allowed && step.Rule != e.Decision.AuditedRule {
+			t.Fatalf("%+v: got rule %q in the first audited step, %q in the decision", r, step.Rule, e.Decision.AuditedRule)
+		}
+		audited = audited || step.Audited
 	}
-	if e.Decision.Allowed && len(e.Steps) != len(names) {
-		t.Fatalf("%+v: got %d steps, want all", r, len(e.Steps))
+	if e.Decision.Allowed && (len(e.Steps) != len(names) || audited != e.Decision.Audited) {
+		t.Fatalf("%+v: got %d steps, audited %v, for %+v", r, len(e.Steps), audited, e.Decision)
 	}
 }
 
@@ -85,6 +115,31 @@ func ExamplePolicy_Explain() {
 	// 4 scope    false a scope is not in the list (agents.researcher.allow.scopes)
 	// scope_not_allowed
 	// add "https://graph.microsoft.com/Mail.Send" to agents.researcher.allow.scopes if the agent may have it; the policy lists https://graph.microsoft.com/Mail.Read; scopes are compared exactly
+}
+
+func ExamplePolicy_Explain_onBehalfOf() {
+	p, err := policy.Parse("credfree.yaml", []byte(strings.Replace(governed, "mode: enforce", "mode: audit", 1)))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r := forAlice()
+	r.User.Groups = nil
+	e := p.Explain(r)
+	for _, step := range e.Steps {
+		fmt.Printf("%d %-8s %-5v %s (%s)\n", step.Number, step.Name, step.OK, step.Detail, step.Rule)
+	}
+	fmt.Println(e.Decision.Allowed, e.Decision.Rule, e.Decision.AuditedReason)
+	fmt.Println(e.Decision.AuditedHint)
+	// Output:
+	// 1 caller   true  tcp, uid 1, no key, is agent a (agents.a.callers[0])
+	// 2 agent    true  a works until the end of 2027-06-30 (UTC) (agents.a)
+	// 3 identity true  acts as app (agents.a.identities)
+	// 4 scope    true  listed: https://graph.microsoft.com/User.Read (agents.a.onBehalfOf.allow.scopes[0])
+	// 5 user     true  only audited: the user is in none of the groups (agents.a.onBehalfOf.users.groups)
+	// 6 token    true  the token may be handed out (agents.a)
+	// true mode user_not_in_group
+	// add the user to one of the groups of agents.a.onBehalfOf.users.groups, or list a group of the user there
 }
 
 // TestDecideOrder: of several things that are wrong, the earliest step is

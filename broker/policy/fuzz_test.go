@@ -14,6 +14,8 @@ import (
 // does not find, or has an agent that its own callers do not lead to.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
+	f.Add([]byte(governed))
+	f.Add(fullFile(f))
 	_, cases := problemCases(f)
 	for _, c := range cases {
 		f.Add(c.data())
@@ -40,6 +42,9 @@ func FuzzParse(f *testing.F) {
 func checkCaller(t *testing.T, p *policy.Policy, name string, agent *policy.Agent, caller policy.Caller, file string) {
 	t.Helper()
 	r := policy.Request{Peer: policy.Peer{Socket: caller.Socket, KeyFile: caller.KeyFile}, Identity: agent.Identities[0]}
+	if members := p.Identities[r.Identity].Members(); len(members) > 0 {
+		r.Identity += "/" + members[len(members)-1]
+	}
 	if len(caller.UIDs) > 0 {
 		r.Peer.UID, r.Peer.Known = caller.UIDs[0], true
 	}
@@ -49,17 +54,64 @@ func checkCaller(t *testing.T, p *policy.Policy, name string, agent *policy.Agen
 	for _, scope := range agent.Scopes {
 		r.Scope = scope
 		d := p.Decide(r)
-		if !d.Allowed || d.Agent != agent || d.Scope != scope {
+		if agent.Blocked {
+			if d.Reason != policy.AgentBlocked || d.Agent != agent {
+				t.Fatalf("%+v: got %+v, want agent %s blocked", r, d, name)
+			}
+			continue
+		}
+		if !d.Allowed || d.Audited || d.Agent != agent || d.Scope != scope {
 			t.Fatalf("%+v: got %+v, want agent %s with its own scope", r, d, name)
 		}
-		if !strings.Contains(file, d.Scope) {
+		if !strings.Contains(file, d.Scope) && !hasShorthand(p, file, d.Scope) {
 			t.Fatalf("%q is allowed and not in the file", d.Scope)
 		}
 		r.Scope = strings.ToUpper(scope)
-		if d := p.Decide(r); d.Allowed && !slices.Contains(agent.Scopes, r.Scope) {
+		if d := p.Decide(r); d.Allowed && !d.Audited && !slices.Contains(agent.Scopes, r.Scope) {
 			t.Fatalf("%q is allowed and not in the list %q", r.Scope, agent.Scopes)
 		}
 	}
+}
+
+// hasShorthand reports whether the file has what stands for scope.
+func hasShorthand(p *policy.Policy, file, scope string) bool {
+	for name, resource := range p.Cloud.Resources {
+		permission, ok := strings.CutPrefix(scope, resource+"/")
+		if ok && (permission == ".default" && strings.Contains(file, name) || strings.Contains(file, name+"/"+permission)) {
+			return true
+		}
+	}
+	return false
+}
+
+// FuzzScope: whatever is asked for, what is allowed is one of the grants with
+// their shorthands expanded, byte for byte; and what only audit mode allows is
+// still canonical and no token for the token exchange.
+func FuzzScope(f *testing.F) {
+	enforced, audited := parse(f, governed), parse(f, strings.Replace(governed, "mode: enforce", "mode: audit", 1))
+	for _, scope := range append(slices.Clone(modelBad), modelGood...) {
+		f.Add(scope, false)
+		f.Add(scope+" "+userRead, true)
+	}
+	f.Fuzz(func(t *testing.T, scope string, onBehalfOf bool) {
+		r := forAlice()
+		r.Scope, r.OnBehalfOf = scope, onBehalfOf
+		grants := []string{graph}
+		if onBehalfOf {
+			grants = []string{userRead, mailRead}
+		}
+		for asked := range strings.FieldsSeq(scope) {
+			if enforced.Decide(r).Allowed && !slices.Contains(grants, asked) {
+				t.Errorf("%q is allowed, and no grant", asked)
+			}
+			if _, canonical := modelScope(asked); audited.Decide(r).Allowed && (!canonical || modelReserved.MatchString(asked)) {
+				t.Errorf("%q is allowed in audit mode", asked)
+			}
+		}
+		if d := enforced.Decide(r); d.Allowed && (len(d.Scopes) == 0 || strings.Join(d.Scopes, " ") != d.Scope) {
+			t.Errorf("%q: got %+v", scope, d)
+		}
+	})
 }
 
 // FuzzDecide: whatever is asked, an allowed request has an agent, an identity

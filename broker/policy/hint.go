@@ -45,18 +45,63 @@ func noIdentityHint(a *Agent) string {
 	return "name one identity in the request, or set agents." + a.Name + ".identity; " + didYouMean("", a.Identities)
 }
 
-func noScopeHint(a *Agent) string {
-	if len(a.Scopes) == 0 {
-		return "send a scope, and list it in " + a.rules.scopes + ", which is empty"
+func memberHint(c *choice) string {
+	if len(c.members) == 0 {
+		return "the identity " + c.name + " is no fleet: name it alone, without a slash"
 	}
-	return "send a scope of " + a.rules.scopes + ", e.g. " + a.Scopes[0]
+	return "the member that was asked for is not listed in " + c.rule + ": add it there, or name a listed one, e.g. " + c.name + "/" + clip(c.members[0])
 }
 
-func malformedHint(scope, defect string) string {
-	if !looksLikeScope(scope) {
-		return "the scope " + defect + ": " + scopeHint("")
+func noMemberHint(c *choice) string {
+	return "the identity " + c.name + " is a fleet: name one of its members as identity=" + c.name + "/<id>, e.g. " + c.name + "/" + clip(c.members[0])
+}
+
+func identityForUsersHint(a *Agent) string {
+	able := ""
+	for i := range a.choices {
+		if a.choices[i].forUsers && able == "" {
+			able = ", e.g. " + a.choices[i].name
+		}
 	}
-	return "the scope " + quote(scope) + " " + defect + ": " + scopeHint(scope)
+	return "Entra lets managed identities and the user accounts of agents act for no user: name an application or an agent identity" + able
+}
+
+func blockedHint(a *Agent) string {
+	return "remove " + a.rules.blocked + " if the agent may work again"
+}
+
+func limitHint(rule string) string {
+	return "ask less often and reuse the token until it expires, or raise " + rule
+}
+
+func notForUsersHint(a *Agent) string {
+	return "add " + a.rules.user + " with what the agent may do on behalf of which users"
+}
+
+func rawTokenHint(a *Agent) string {
+	if len(a.APIs) == 0 {
+		return "call the API through the broker, for which the policy has to list it in " + a.rules.agent + ".allow.apis"
+	}
+	return "call the API through the broker, e.g. " + a.APIs[0] + " at /call/" + a.APIs[0] + "/<path>"
+}
+
+const reservedHint = "ask for the resource that the token is for: tokens for the token exchange stand in for a workload token, and the broker keeps them"
+
+func noScopeHint(a *allowance) string {
+	if len(a.scopes) == 0 {
+		return "send a scope, and list it in " + a.list + ", which is empty"
+	}
+	return "send a scope of " + a.rule + ", e.g. " + clip(a.scopes[0])
+}
+
+func malformedHint(scope, defect string, cloud *Cloud) string {
+	if full, ok := cloud.expand(scope); ok {
+		return "shorthands are for the policy file only: write " + quote(full)
+	}
+	if !looksLikeScope(scope) {
+		return "the scope " + defect + ": " + scopeHint("", cloud)
+	}
+	return "the scope " + quote(scope) + " " + defect + ": " + scopeHint(scope, cloud)
 }
 
 // looksLikeScope tells a scope that was written wrongly from a secret that was
@@ -72,11 +117,11 @@ func looksLikeScope(s string) bool {
 }
 
 // scopeHint says how to write a scope that is not canonical.
-func scopeHint(scope string) string {
+func scopeHint(scope string, cloud *Cloud) string {
 	if isOIDC(scope) {
 		return "remove it: it asks for the sign-in of a user, and an application token has none; the scope of an API reads like https://graph.microsoft.com/.default"
 	}
-	if guess := canonicalScope(scope); guess != "" {
+	if guess := canonicalScope(scope, cloud); guess != "" {
 		return "write " + guess
 	}
 	return "write <resource>/<name>, e.g. https://graph.microsoft.com/.default"
@@ -86,8 +131,8 @@ func mixedHint(first, other string) string {
 	return "the scopes belong to " + quote(first) + " and to " + quote(other) + ": a token is for one resource, ask for one at a time"
 }
 
-func notAllowedHint(a *Agent, scope, resource string) string {
-	hint := "add " + quote(scope) + " to " + a.rules.scopes + " if the agent may have it"
+func notAllowedHint(a *allowance, scope, resource string) string {
+	hint := "add " + quote(scope) + " to " + a.list + " if the agent may have it"
 	if near := nearScope(a, scope, resource); near != "" {
 		hint += "; the policy lists " + near + "; scopes are compared exactly"
 	}
@@ -96,9 +141,9 @@ func notAllowedHint(a *Agent, scope, resource string) string {
 
 // nearScope returns the scope of the list that was probably meant: one that
 // differs in case or in one short place, else one of the same resource.
-func nearScope(a *Agent, scope, resource string) string {
+func nearScope(a *allowance, scope, resource string) string {
 	sameResource := ""
-	for _, listed := range a.Scopes {
+	for _, listed := range a.scopes {
 		if strings.EqualFold(listed, scope) || differOnce(listed, scope) {
 			return listed
 		}

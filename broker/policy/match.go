@@ -54,3 +54,10 @@ func (c *callers) find(p Peer) (agent *Agent, rule string) {
 	}
 	return m.agent, m.rule
 }
+
+// Agent returns whom the evidence belongs to, or nil. Whether the agent may
+// have anything is for Decide to say.
+func (p *Policy) Agent(peer Peer) *Agent {
+	agent, _ := p.callers.find(peer)
+	return agent
+}

@@ -1,11 +1,8 @@
 package policy_test
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,13 +12,33 @@ import (
 )
 
 // The model is DESIGN's rules written a second time, slowly: lists and loops
-// over what was put into the file, no index, and net/url for the scopes.
+// over what was put into the file, no index, net/url for the scopes, and all
+// that is wrong with a request collected before anything is decided.
+
+type modelPolicy struct {
+	audit         bool
+	blockedAgents []string
+	blockedUsers  []policy.UserID
+	agents        []modelAgent
+}
 
 type modelAgent struct {
 	name, expires, identity string // expires and identity: "" for none
 	identities              []string
 	callers                 []modelCaller
-	scopes                  []string
+	allow                   modelAllow
+	mode                    string // "" for that of the file
+	blocked, keepsToken     bool
+	onBehalfOf              *modelOnBehalfOf
+}
+
+type modelAllow struct{ scopes, roles, apis []string }
+
+type modelOnBehalfOf struct {
+	allow                                              modelAllow
+	tenants, groups, roles, clients, scopes, acrs, amr []string
+	objects                                            []policy.UserID
+	guests, groupsFromGraph                            bool
 }
 
 type modelCaller struct {
@@ -32,8 +49,15 @@ type modelCaller struct {
 }
 
 type modelAnswer struct {
-	reason                  policy.Reason
-	agent, identity, scopes string
+	reason, audited                 policy.Reason
+	agent, identity, member, scopes string
+	resolve, raw                    bool
+}
+
+// modelForgiven is what audit mode lets pass.
+var modelForgiven = []policy.Reason{
+	policy.AgentExpired, policy.OverLimit, policy.ScopeNotAllowed, policy.UserTenantNotAllowed, policy.UserNotListed, policy.UserIsGuest,
+	policy.UserClientNotAllowed, policy.UserScopeMissing, policy.UserNotInGroup, policy.UserRoleMissing, policy.UserACRSMissing, policy.UserAMRMissing,
 }
 
 // matches is the table of who a caller lets in.
@@ -65,284 +89,231 @@ func (c modelCaller) clashes(o modelCaller) bool {
 	return c.any || o.any || slices.ContainsFunc(c.uids, func(uid uint32) bool { return slices.Contains(o.uids, uid) })
 }
 
-func modelDecide(agents []modelAgent, r policy.Request) modelAnswer {
+func (m modelPolicy) decide(r policy.Request) modelAnswer {
 	hasKeys := false
-	for _, a := range agents {
+	for _, a := range m.agents {
 		hasKeys = hasKeys || slices.ContainsFunc(a.callers, func(c modelCaller) bool { return c.keyFile != "" })
 	}
-	for _, a := range agents {
+	for _, a := range m.agents {
 		for _, c := range a.callers {
 			if c.matches(r.Peer, hasKeys) {
-				return a.decide(r)
+				return m.answer(a, r)
 			}
 		}
 	}
 	return modelAnswer{reason: policy.UnknownAgent}
 }
 
-func (a modelAgent) decide(r policy.Request) modelAnswer {
+// answer collects what is wrong and picks what counts: the first, or in audit
+// mode the first that is not forgiven.
+func (m modelPolicy) answer(a modelAgent, r policy.Request) modelAnswer {
+	audit := a.mode == "audit" || a.mode == "" && m.audit
 	answer := modelAnswer{agent: a.name}
-	deny := func(reason policy.Reason) modelAnswer {
-		answer.reason = reason
-		return answer
-	}
-	if r.Agent != "" && r.Agent != a.name {
-		return deny(policy.AgentMismatch)
-	}
-	if a.expires != "" && r.Now.UTC().Format(time.DateOnly) > a.expires {
-		return deny(policy.AgentExpired)
-	}
-	choice := append(slices.Clone(a.identities), a.identity)
-	identity := r.Identity
-	if identity == "" {
-		identity = a.identity
-	}
-	if identity == "" && len(a.identities) == 1 {
-		identity = a.identities[0]
-	}
-	if identity == "" {
-		return deny(policy.IdentityMissing)
-	}
-	if !slices.Contains(choice, identity) {
-		return deny(policy.IdentityNotAllowed)
-	}
-	answer.identity = identity
-
-	scopes := strings.Fields(r.Scope)
-	if len(scopes) == 0 {
-		return deny(policy.ScopeMissing)
-	}
-	resources := map[string]bool{}
-	for _, scope := range scopes {
-		resource, ok := modelScope(scope)
-		if !ok || len(scopes) > 16 {
-			return deny(policy.ScopeMalformed)
-		}
-		resources[resource] = true
-	}
-	if len(resources) > 1 {
-		return deny(policy.ScopeMixedResources)
-	}
-	for _, scope := range scopes {
-		if !slices.Contains(a.scopes, scope) {
-			return deny(policy.ScopeNotAllowed)
+	wrong := m.wrongWithAgent(a, r)
+	identity, member, more := a.wrongWithIdentity(r)
+	if identity != "" {
+		more = append(more, a.wrongWithScopes(r)...)
+		more = append(more, m.wrongWithUser(a, identity, r)...)
+		if r.Raw && a.keepsToken {
+			more = append(more, policy.RawTokenForbidden)
 		}
 	}
-	slices.Sort(scopes)
-	answer.scopes = strings.Join(slices.Compact(scopes), " ")
+	for _, reason := range append(wrong, more...) {
+		if audit && slices.Contains(modelForgiven, reason) {
+			if answer.audited == "" {
+				answer.audited = reason
+			}
+			continue
+		}
+		answer.reason, answer.audited = reason, ""
+		break
+	}
+	if answer.reason == "" || len(wrong) == 0 && identity != "" || audit && identity != "" && !slices.ContainsFunc(wrong, unforgiven) {
+		answer.identity, answer.member = identity, member
+	}
+	if answer.reason == policy.GroupsOverage {
+		answer.resolve = a.onBehalfOf.groupsFromGraph
+	}
+	if answer.reason == "" {
+		scopes := strings.Fields(r.Scope)
+		slices.Sort(scopes)
+		answer.scopes, answer.raw = strings.Join(slices.Compact(scopes), " "), !a.keepsToken
+	}
 	return answer
 }
 
-var (
-	modelGUID    = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[^/]+$`)
-	modelHost    = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	modelSegment = regexp.MustCompile(`^[A-Za-z0-9_~!$&'()+,;=:@-][A-Za-z0-9._~!$&'()+,;=:@-]*$`)
-)
+func unforgiven(reason policy.Reason) bool { return !slices.Contains(modelForgiven, reason) }
 
-func modelScope(scope string) (resource string, ok bool) {
-	slash := strings.LastIndex(scope, "/")
-	if slash < 0 || len(scope) > 512 {
-		return "", false
+// add appends reason when the condition holds.
+func add(wrong []policy.Reason, condition bool, reason policy.Reason) []policy.Reason {
+	if condition {
+		return append(wrong, reason)
 	}
-	resource, name := scope[:slash], scope[slash+1:]
-	if name != ".default" && !modelSegment.MatchString(name) {
-		return "", false
-	}
-	if modelGUID.MatchString(scope) {
-		return resource, true
-	}
-	u, err := url.Parse(resource)
-	if err != nil || u.Scheme+"://"+u.Host+u.Path != resource {
-		return "", false
-	}
-	for _, segment := range strings.Split(u.Path, "/")[1:] {
-		if !modelSegment.MatchString(segment) {
-			return "", false
-		}
-	}
-	switch u.Scheme {
-	case "https":
-		return resource, len(u.Host) <= 253 && modelHost.MatchString(u.Host)
-	case "api":
-		return resource, modelSegment.MatchString(u.Host) && !strings.Contains(u.Host, ":")
-	}
-	return "", false
+	return wrong
 }
 
-// What random files and requests are made of: few values, so that they meet.
-var (
-	modelUIDs    = []uint32{0, 1, 2, 3}
-	modelSockets = []string{"a.sock", "b.sock", "/run/a.sock", "/run/c.sock", "/srv/c.sock"}
-	modelKeys    = []string{"/k/1", "/k/2", "/k/3"}
-	modelNames   = []string{"app", "web", "job"}
-	modelDates   = []string{"2027-01-01", "2027-06-30"}
-	modelGood    = []string{graph, mailRead, search, orders, "00000003-0000-0000-c000-000000000000/.default", "https://contoso.com/a/b/.default"}
-	modelBad     = []string{
-		"https://Graph.microsoft.com/.default", "https://graph.microsoft.com:443/.default", "https://graph.microsoft.com", "User.Read",
-		"openid", "https://graph.microsoft.com//.default", "https://graph.microsoft.com/%2e", "https://a@b/.default", "api://a:1/x",
-		"https://graph.microsoft.com/Mail.Send", "https://contoso.com/a/.default", "https://graph.microsoft.com/.defaults", "https://é.example/x",
-	}
-)
-
-func some[T any](rng *rand.Rand, from []T) []T {
-	var chosen []T
-	for _, v := range from {
-		if rng.IntN(3) == 0 {
-			chosen = append(chosen, v)
-		}
-	}
-	return chosen
+func (m modelPolicy) wrongWithAgent(a modelAgent, r policy.Request) (wrong []policy.Reason) {
+	wrong = add(wrong, r.Agent != "" && r.Agent != a.name, policy.AgentMismatch)
+	wrong = add(wrong, a.blocked || slices.Contains(m.blockedAgents, a.name), policy.AgentBlocked)
+	wrong = add(wrong, a.expires != "" && r.Now.UTC().Format(time.DateOnly) > a.expires, policy.AgentExpired)
+	wrong = add(wrong, r.Over, policy.OverLimit)
+	return add(wrong, r.OnBehalfOf && a.onBehalfOf == nil, policy.OnBehalfOfNotAllowed)
 }
 
-func one[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }
-
-func randomAgents(rng *rand.Rand) []modelAgent {
-	var agents []modelAgent
-	for i := range 1 + rng.IntN(3) {
-		a := modelAgent{name: fmt.Sprintf("agent-%d", i), scopes: some(rng, modelGood), identities: some(rng, modelNames)}
-		if rng.IntN(2) == 0 {
-			a.expires = one(rng, modelDates)
-		}
-		if len(a.identities) == 0 {
-			a.identity = one(rng, modelNames)
-		} else if rng.IntN(2) == 0 {
-			a.identity = one(rng, a.identities)
-		}
-		for range rng.IntN(3) {
-			a.callers = append(a.callers, randomCaller(rng))
-		}
-		agents = append(agents, a)
+// wrongWithIdentity also returns the identity, or "" when there is none.
+func (a modelAgent) wrongWithIdentity(r policy.Request) (identity, member string, wrong []policy.Reason) {
+	asked := r.Identity
+	if asked == "" {
+		asked = a.identity
 	}
-	return agents
-}
-
-func randomCaller(rng *rand.Rand) modelCaller {
-	uids := some(rng, modelUIDs)
-	switch rng.IntN(8) {
-	case 0, 1, 2:
-		return modelCaller{socket: one(rng, modelSockets), uids: uids}
-	case 3, 4:
-		return modelCaller{keyFile: one(rng, modelKeys), uids: uids}
-	case 5:
-		return modelCaller{any: true}
+	if asked == "" && len(a.identities) == 1 {
+		asked = a.identities[0]
 	}
-	return modelCaller{uids: append(uids, 4)}
-}
-
-func (c modelCaller) yaml() string {
-	uids := ""
-	if len(c.uids) > 0 {
-		uids = "uids: " + strings.ReplaceAll(fmt.Sprint(c.uids), " ", ", ") + ", "
+	if asked == "" {
+		return "", "", []policy.Reason{policy.IdentityMissing}
+	}
+	for _, name := range append(slices.Clone(a.identities), a.identity) {
+		members := modelIdentities[name].members
+		switch {
+		case name == "":
+			continue
+		case asked == name && len(members) > 1:
+			return "", "", []policy.Reason{policy.IdentityMissing}
+		case asked == name && len(members) == 1:
+			identity, member = name, members[0]
+		case asked == name:
+			identity = name
+		}
+		for _, listed := range members {
+			if strings.EqualFold(asked, name+"/"+listed) {
+				identity, member = name, listed
+			}
+		}
 	}
 	switch {
-	case c.socket != "":
-		return "{" + uids + "socket: " + c.socket + "}"
-	case c.keyFile != "":
-		return "{tcp: {" + uids + "keyFile: " + c.keyFile + "}}"
-	case c.any:
-		return "{tcp: {any: true}}"
+	case identity == "":
+		return "", "", []policy.Reason{policy.IdentityNotAllowed}
+	case r.OnBehalfOf && !modelIdentities[identity].forUsers:
+		return "", "", []policy.Reason{policy.IdentityNotForUsers}
 	}
-	return "{tcp: {" + uids + "}}"
+	return identity, member, nil
 }
 
-func modelFile(agents []modelAgent) string {
-	var b strings.Builder
-	b.WriteString("version: 1\ntenant: contoso.com\nsources: {pod: {file: {path: /t}}}\nidentities:\n")
-	for _, name := range modelNames {
-		fmt.Fprintf(&b, "  %s: {application: {clientID: %s, source: pod}}\n", name, billingID)
+func (a modelAgent) wrongWithScopes(r policy.Request) (wrong []policy.Reason) {
+	var listed []string
+	if !r.OnBehalfOf {
+		listed = a.allow.all()
+	} else if a.onBehalfOf != nil {
+		listed = a.onBehalfOf.allow.all()
 	}
-	b.WriteString("agents:\n")
-	for _, a := range agents {
-		fmt.Fprintf(&b, "  %s:\n    identities: [%s]\n", a.name, strings.Join(a.identities, ", "))
-		if a.identity != "" {
-			fmt.Fprintf(&b, "    identity: %s\n", a.identity)
-		}
-		if a.expires != "" {
-			fmt.Fprintf(&b, "    expires: %s\n", a.expires)
-		}
-		b.WriteString("    callers:\n")
-		for _, c := range a.callers {
-			b.WriteString("      - " + c.yaml() + "\n")
-		}
-		if len(a.callers) == 0 {
-			b.WriteString("      []\n")
-		}
-		fmt.Fprintf(&b, "    allow: {scopes: [%s]}\n", strings.Join(a.scopes, ", "))
+	scopes := strings.Fields(r.Scope)
+	resources := map[string]bool{}
+	malformed, reserved, unlisted := len(scopes) > 16, false, false
+	for _, scope := range scopes {
+		resource, ok := modelScope(scope)
+		malformed = malformed || !ok
+		reserved = reserved || modelReserved.MatchString(scope)
+		unlisted = unlisted || !slices.Contains(listed, scope)
+		resources[resource] = true
 	}
-	return b.String()
+	wrong = add(wrong, len(scopes) == 0, policy.ScopeMissing)
+	wrong = add(wrong, malformed, policy.ScopeMalformed)
+	wrong = add(wrong, reserved, policy.ScopeReserved)
+	wrong = add(wrong, len(resources) > 1, policy.ScopeMixedResources)
+	return add(wrong, unlisted, policy.ScopeNotAllowed)
 }
 
-func randomRequest(rng *rand.Rand) policy.Request {
-	r := policy.Request{
-		Peer:     policy.Peer{UID: uint32(rng.IntN(6)), Known: rng.IntN(4) > 0},
-		Agent:    one(rng, []string{"", "", "", "agent-0", "agent-1"}),
-		Identity: one(rng, append([]string{"", "", "", "none"}, modelNames...)),
-		Now:      one(rng, []time.Time{may2027, may2027.AddDate(0, -3, 0), time.Date(2027, 6, 30, 23, 59, 59, 0, time.UTC), time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)}),
+func (a modelAllow) all() []string {
+	all := slices.Clone(a.scopes)
+	for _, role := range a.roles {
+		all = append(all, modelRoles[role]...)
 	}
-	switch rng.IntN(4) {
-	case 0, 1:
-		r.Peer.Socket = one(rng, append([]string{"c.sock"}, modelSockets...))
-	case 2:
-		r.Peer.KeyFile, r.Peer.KeyRefused = one(rng, append([]string{""}, modelKeys...)), rng.IntN(4) == 0
+	for _, api := range a.apis {
+		all = append(all, modelAPIs[api]...)
 	}
-	var scopes []string
-	for range rng.IntN(4) {
-		scopes = append(scopes, one(rng, modelGood[:rng.IntN(len(modelGood))+1]))
+	for i, scope := range all {
+		if full, ok := modelShorthands[scope]; ok {
+			all[i] = full
+		}
 	}
-	if rng.IntN(8) == 0 {
-		scopes = append(scopes, one(rng, modelBad))
+	return all
+}
+
+func (m modelPolicy) wrongWithUser(a modelAgent, identity string, r policy.Request) (wrong []policy.Reason) {
+	o, u := a.onBehalfOf, r.User
+	switch {
+	case !r.OnBehalfOf || o == nil:
+		return nil
+	case u == nil:
+		return []policy.Reason{policy.UserUnverified}
 	}
-	r.Scope = strings.Join(scopes, one(rng, []string{" ", "\t", " \n", "\u2003"}))
-	return r
+	tenant := modelIdentities[identity].tenant
+	inTenants := (len(o.tenants) == 0 || slices.Contains(o.tenants, u.Tenant)) && (tenant == "" || u.Tenant == tenant)
+	isListed := slices.Contains(o.objects, policy.UserID{Tenant: u.Tenant, ObjectID: u.ObjectID}) || slices.Contains(o.objects, policy.UserID{ObjectID: u.ObjectID})
+	has := func(values, of []string) bool {
+		return slices.ContainsFunc(of, func(v string) bool { return slices.Contains(values, v) })
+	}
+	lacks := func(values, of []string) bool {
+		return slices.ContainsFunc(of, func(v string) bool { return !slices.Contains(values, v) })
+	}
+	wrong = add(wrong, !u.Expires.After(r.Now), policy.UserExpired)
+	wrong = add(wrong, slices.Contains(m.blockedUsers, policy.UserID{Tenant: u.Tenant, ObjectID: u.ObjectID}), policy.UserBlocked)
+	wrong = add(wrong, !inTenants, policy.UserTenantNotAllowed)
+	wrong = add(wrong, len(o.objects) > 0 && !isListed, policy.UserNotListed)
+	wrong = add(wrong, u.Guest && !o.guests, policy.UserIsGuest)
+	wrong = add(wrong, len(o.clients) > 0 && !slices.Contains(o.clients, u.Client), policy.UserClientNotAllowed)
+	wrong = add(wrong, lacks(u.Scopes, o.scopes), policy.UserScopeMissing)
+	wrong = add(wrong, len(o.groups) > 0 && u.GroupsOverage, policy.GroupsOverage)
+	wrong = add(wrong, len(o.groups) > 0 && !has(u.Groups, o.groups), policy.UserNotInGroup)
+	wrong = add(wrong, len(o.roles) > 0 && !has(u.Roles, o.roles), policy.UserRoleMissing)
+	wrong = add(wrong, lacks(u.ACRS, o.acrs), policy.UserACRSMissing)
+	return add(wrong, len(o.amr) > 0 && !has(u.AMR, o.amr), policy.UserAMRMissing)
 }
 
 func TestModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	seen := map[policy.Reason]int{}
-	refused, answered := 0, 0
+	refused, audited, answered := 0, 0, 0
 	for range 4000 {
-		agents := randomAgents(rng)
-		var callers []modelCaller
-		for _, a := range agents {
-			callers = append(callers, a.callers...)
-		}
-		clash := false
-		for i, c := range callers {
-			clash = clash || slices.ContainsFunc(callers[:i], c.clashes)
-		}
-		file := modelFile(agents)
+		m := randomPolicy(rng)
+		file := m.file()
 		p, err := policy.Parse("/etc/credfree.yaml", []byte(file))
-		if (err != nil) != clash {
-			t.Fatalf("the model says that callers clash: %v; Parse says %v\n%s", clash, err, file)
+		if (err != nil) != m.clashes() {
+			t.Fatalf("the model says that callers clash: %v; Parse says %v\n%s", m.clashes(), err, file)
 		}
-		if clash {
+		if err != nil {
 			refused++
 			continue
 		}
-		for range 25 {
-			r := randomRequest(rng)
-			d, want := p.Decide(r), modelDecide(agents, r)
-			got := modelAnswer{reason: d.Reason, identity: d.Identity, scopes: d.Scope}
+		for i := range 40 {
+			r := aimed(rng, m)
+			if i%4 == 0 {
+				r = randomRequest(rng)
+			}
+			d, want := p.Decide(r), m.decide(r)
+			got := modelAnswer{
+				reason: d.Reason, audited: d.AuditedReason, identity: d.Identity, member: d.Member, scopes: d.Scope, resolve: d.ResolveGroups, raw: d.RawToken,
+			}
 			if d.Agent != nil {
 				got.agent = d.Agent.Name
 			}
-			if got != want || d.Allowed != (want.reason == "") {
-				t.Fatalf("%+v:\n got %+v\nwant %+v\n%s", r, got, want, file)
+			if got != want || d.Allowed != (want.reason == "") || d.Audited != (want.audited != "") {
+				t.Fatalf("%+v, user %+v:\n got %+v\nwant %+v\n%s", r, r.User, got, want, file)
 			}
 			seen[d.Reason]++
 			answered++
+			if d.Audited {
+				audited++
+			}
 		}
 	}
 	// A model that meets nothing proves nothing.
-	for _, reason := range []policy.Reason{
-		"", policy.UnknownAgent, policy.AgentMismatch, policy.AgentExpired, policy.IdentityNotAllowed, policy.IdentityMissing,
-		policy.ScopeMissing, policy.ScopeMalformed, policy.ScopeMixedResources, policy.ScopeNotAllowed,
-	} {
-		if seen[reason] < 50 {
-			t.Errorf("got %d answers %q of %d, want at least 50", seen[reason], reason, answered)
+	for _, reason := range append(policy.Reasons(), "") {
+		if seen[reason] < 100 {
+			t.Errorf("got %d answers %q of %d, want at least 100", seen[reason], reason, answered)
 		}
 	}
-	if refused < 100 {
-		t.Errorf("got %d files with clashes, want at least 100", refused)
+	if refused < 100 || audited < 1000 {
+		t.Errorf("got %d files with clashes and %d audited answers", refused, audited)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // Problems with everything that is wrong; only a file that is not YAML at all
 // is not looked at any further.
 func Parse(name string, data []byte) (*Policy, error) {
-	r := &reader{file: name, data: data}
+	r := &reader{file: name, data: data, choices: map[string]choice{}, used: map[string]bool{}, actors: map[string]actor{}}
 	var p *Policy
 	if root, ok := r.document(); ok {
 		p = r.policy(root)
@@ -31,53 +31,69 @@ func Parse(name string, data []byte) (*Policy, error) {
 	return p, nil
 }
 
+var policyForm = fieldsOf(
+	required("version", form{Const: 1}, "Version of the form of this file."),
+	required("tenant", anyText, "Tenant of the identities: a GUID or a verified domain."),
+	optional("cloud", oneOf(cloudNames()...), "Entra cloud of the tenant; public when absent."),
+	optional("authority", matching(originForm.String()), "Origin of the token endpoint; with cloud: custom only."),
+	optional("caFile", anyText, "PEM file of the roots to trust instead of the system's; with cloud: custom only."),
+	optional("audience", anyText, "Audience of workload tokens, where the cloud does not say."),
+	optional("resources", resourcesForm, "What the shorthands of scopes stand for; with cloud: custom only."),
+	optional("strict", trueFalse, "true: every agent needs an owner and an expiry, onBehalfOf needs clients, and no caller may be any process."),
+	optional("mode", mode, "audit: what the rules deny is issued, and recorded; enforce when absent."),
+	optional("sources", named(sourceForm), "Where workload tokens come from."),
+	optional("identities", named(identityForm), "What the broker can be at Entra."),
+	optional("roles", named(roleForm), "Named sets of scopes."),
+	optional("apis", named(apiForm), "Named downstream APIs."),
+	optional("blocked", blockedForm, "Agents and users that are denied at once, whatever else stands here."),
+	optional("agents", named(agentForm), "Who may ask, and for what."),
+)
+
 // policy reads the file from top to bottom: first what is referred to, then
 // what refers to it.
 func (r *reader) policy(root *yaml.Node) *Policy {
 	at := place{node: root}
-	fields, ok := r.fields(at,
-		[]string{"version", "tenant", "cloud", "authority", "caFile", "audience", "sources", "identities", "agents"},
-		[]string{"version", "tenant"})
+	fields, ok := r.fields(at, &policyForm)
 	if !ok {
 		return nil
 	}
 	r.version(fields["version"])
-	p := &Policy{Tenant: r.tenant(fields["tenant"]), Cloud: r.cloud(fields)}
+	p := &Policy{Tenant: r.tenant(fields["tenant"]), Cloud: r.cloud(fields), Audit: r.mode(fields["mode"], false)}
+	p.Strict, _ = r.boolean(fields["strict"])
 
 	sources := r.named(fields["sources"])
 	p.Sources = make(map[string]Source, len(sources))
 	for _, e := range sources {
 		p.Sources[e.name] = r.source(e.value)
 	}
-
 	identities := r.named(fields["identities"])
 	p.Identities = make(map[string]Identity, len(identities))
-	used, sourceNames := map[string]bool{}, names(sources)
+	sourceNames := names(sources)
 	for _, e := range identities {
-		identity := r.identity(e.value, sourceNames)
-		p.Identities[e.name] = identity
-		if identity.Application != nil {
-			used[identity.Application.Source] = true
-		}
+		p.Identities[e.name] = r.identity(e, p.Tenant, sourceNames)
+		r.used["source "+p.Identities[e.name].Source()] = true
 	}
-	r.warnUnused(sources, used, "no identity uses this source")
+	r.warnBlueprints(identities, p.Identities)
+	roles, apis := r.named(fields["roles"]), r.named(fields["apis"])
+	p.Roles, p.APIs = r.readRoles(roles, &p.Cloud), r.readAPIs(apis, &p.Cloud)
+	r.identities, r.roles, r.apis = names(identities), names(roles), names(apis)
 
 	agents := r.named(fields["agents"])
 	if len(agents) == 0 {
 		r.warning(at, "there are no agents: every request is denied", "add an agent under agents")
 	}
 	p.Agents = make(map[string]*Agent, len(agents))
-	used = map[string]bool{}
-	claims, identityNames := claims{reader: r}, names(identities)
+	claims := claims{reader: r}
 	for _, e := range agents {
-		agent := r.agent(e, p, identityNames, &claims)
-		p.Agents[e.name] = agent
-		for _, identity := range agent.Identities {
-			used[identity] = true
-		}
+		p.Agents[e.name] = r.agent(e, p, &claims)
 	}
-	r.warnUnused(identities, used, "no agent uses this identity")
 	p.callers = claims.granted
+	r.blocked(fields["blocked"], p, names(agents))
+
+	r.warnUnused(sources, "source", "no identity uses this source")
+	r.warnUnused(identities, "identity", "no agent uses this identity")
+	r.warnUnused(roles, "role", "no agent has this role")
+	r.warnUnused(apis, "api", "no agent may call this API")
 	return p
 }
 
@@ -89,14 +105,6 @@ func names(entries []entry) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-func (r *reader) warnUnused(entries []entry, used map[string]bool, message string) {
-	for _, e := range entries {
-		if !used[e.name] {
-			r.warning(e.key, message, "remove it, or refer to it")
-		}
-	}
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)

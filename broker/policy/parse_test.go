@@ -18,10 +18,12 @@ func TestParse(t *testing.T) {
 	want := &policy.Policy{
 		Tenant:  "8a0c5b0e-0000-4000-8000-0123456789ab",
 		Cloud:   policy.Cloud{Name: "public", Authority: "https://login.microsoftonline.com", Audience: "api://AzureADTokenExchange"},
+		Roles:   map[string][]string{},
+		APIs:    map[string]policy.API{},
 		Sources: map[string]policy.Source{"pod": {File: &policy.FileSource{Path: "/var/run/token"}}},
 		Identities: map[string]policy.Identity{
-			"billing": {Application: &policy.Application{ClientID: billingID, Source: "pod"}},
-			"audit":   {Application: &policy.Application{ClientID: "99999999-2222-3333-4444-555555555555", Source: "pod"}},
+			"billing": {Tenant: "8a0c5b0e-0000-4000-8000-0123456789ab", Application: &policy.Application{ClientID: billingID, Source: "pod"}},
+			"audit":   {Tenant: "8a0c5b0e-0000-4000-8000-0123456789ab", Application: &policy.Application{ClientID: "99999999-2222-3333-4444-555555555555", Source: "pod"}},
 		},
 		Agents: map[string]*policy.Agent{
 			"researcher": {
@@ -32,7 +34,7 @@ func TestParse(t *testing.T) {
 					{TCP: true, UIDs: []uint32{10001}},
 					{TCP: true, KeyFile: "/keys/researcher"},
 				},
-				Scopes: []string{graph, mailRead},
+				Scopes: []string{graph, mailRead}, RawToken: true,
 			},
 			"writer": {
 				Name: "writer", Default: "audit", Identities: []string{"billing", "audit"},
@@ -40,17 +42,18 @@ func TestParse(t *testing.T) {
 					{Socket: "/run/writer.sock"},
 					{TCP: true, UIDs: []uint32{10003}, KeyFile: "/etc/credfree/keys/writer"},
 				},
-				Scopes: []string{search, orders},
+				Scopes: []string{search, orders}, RawToken: true,
 			},
 			"chooser": {
 				Name: "chooser", Identities: []string{"billing", "audit"},
 				Callers: []policy.Caller{{TCP: true, UIDs: []uint32{10009}}},
-				Scopes:  []string{search},
+				Scopes:  []string{search}, RawToken: true,
 			},
 		},
 		Revision: fmt.Sprintf("%x", sha256.Sum256([]byte(example)))[:12],
 	}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(policy.Policy{}, policy.Agent{}), cmpopts.IgnoreFields(policy.Policy{}, "Warnings")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(policy.Policy{}, policy.Agent{}), cmpopts.IgnoreFields(policy.Policy{}, "Warnings"),
+		cmpopts.IgnoreFields(policy.Cloud{}, "Resources")); diff != "" {
 		t.Errorf("policy (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"/run/writer.sock", "researcher.sock"}, got.Sockets()); diff != "" {
@@ -75,6 +78,10 @@ func TestClouds(t *testing.T) {
 	}{
 		{"", policy.Cloud{Name: "public", Authority: "https://login.microsoftonline.com", Audience: "api://AzureADTokenExchange"}},
 		{"cloud: usgov", policy.Cloud{Name: "usgov", Authority: "https://login.microsoftonline.us", Audience: "api://AzureADTokenExchangeUSGov"}},
+		{"cloud: usgov-dod", policy.Cloud{Name: "usgov-dod", Authority: "https://login.microsoftonline.us", Audience: "api://AzureADTokenExchangeUSGov"}},
+		{"cloud: bleu\naudience: api://Bleu", policy.Cloud{Name: "bleu", Authority: "https://login.sovcloud-identity.fr", Audience: "api://Bleu"}},
+		{"cloud: delos\naudience: api://Delos", policy.Cloud{Name: "delos", Authority: "https://login.sovcloud-identity.de", Audience: "api://Delos"}},
+		{"cloud: govsg\naudience: api://GovSG", policy.Cloud{Name: "govsg", Authority: "https://login.sovcloud-identity.sg", Audience: "api://GovSG"}},
 		{"cloud: china", policy.Cloud{Name: "china", Authority: "https://login.partner.microsoftonline.cn", Audience: "api://AzureADTokenExchangeChina"}},
 		{
 			"cloud: custom\nauthority: https://127.0.0.1:8443\ncaFile: tls/../ca.pem",
@@ -85,7 +92,7 @@ func TestClouds(t *testing.T) {
 			policy.Cloud{Name: "custom", Authority: "https://[::1]", CAFile: "/ca.pem", Audience: "api://Other"},
 		},
 	} {
-		if diff := cmp.Diff(test.want, parse(t, head+test.fields).Cloud); diff != "" {
+		if diff := cmp.Diff(test.want, parse(t, head+test.fields).Cloud, cmpopts.IgnoreFields(policy.Cloud{}, "Resources")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.fields, diff)
 		}
 	}

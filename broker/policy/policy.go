@@ -12,31 +12,19 @@ import (
 type Policy struct {
 	Tenant     string // lower-case GUID or verified domain
 	Cloud      Cloud
+	Strict     bool // the file had to be strict: owners, expiries, clients, no caller that is anybody
+	Audit      bool // of agents that do not say otherwise
 	Sources    map[string]Source
 	Identities map[string]Identity
+	Roles      map[string][]string // canonical scopes
+	APIs       map[string]API
 	Agents     map[string]*Agent
+	Blocked    Blocked
 	Warnings   []Problem // what is allowed and probably not meant; sorted by line
 	Revision   string    // first 12 hexadecimal digits of the SHA-256 of the file
 
-	callers callers // the only way from a peer to an agent
-}
-
-// Cloud is the Entra cloud that the tenant lives in.
-type Cloud struct {
-	Name      string // public, usgov, china or custom
-	Authority string // origin of the token endpoint, e.g. https://login.microsoftonline.com
-	CAFile    string // PEM file of the roots to trust instead of the system's; "" for the system's
-	Audience  string // what Entra expects as audience of a workload token
-}
-
-// Identity is what the broker can be at Entra. Exactly one field is set.
-type Identity struct{ Application *Application }
-
-// Application is an app registration, or a user-assigned identity, with a
-// federated credential.
-type Application struct {
-	ClientID string // lower-case GUID
-	Source   string // key of Policy.Sources
+	callers      callers           // the only way from a peer to an agent
+	blockedUsers map[UserID]string // Blocked.Users, with the path of each
 }
 
 // Agent is a configured caller: who it is, and what it may have.
@@ -44,15 +32,29 @@ type Agent struct {
 	Name    string
 	Owner   string    // whom to ask; "" when the file does not say
 	Expires time.Time // first instant at which the agent is expired; zero: never
+	Blocked bool      // by itself, or by the block list
+	// Audit lets the agent have what the rules about its expiry, its limits, its
+	// scopes and its users deny. Decision.Audited then says what they are.
+	Audit bool
 	// Default is the identity of a request that names none; "" when each
 	// request has to name one.
 	Default    string
-	Identities []string // keys of Policy.Identities, in the order of the file
-	Callers    []Caller // in the order of the file
-	Scopes     []string // canonical, in the order of the file
+	Identities []string    // keys of Policy.Identities, in the order of the file
+	Callers    []Caller    // in the order of the file
+	Scopes     []string    // canonical, each once: those of its scopes, then of its roles, then of its apis
+	APIs       []string    // keys of Policy.APIs that the agent may call
+	OnBehalfOf *OnBehalfOf // nil: never for a user
+	RawToken   bool        // whether a token may leave the broker
+	Limits     Limits
+	// Advertise is the longest lifetime that the agent is told, so that it comes
+	// back earlier; 0: what is left of the token's.
+	Advertise time.Duration
 
-	grants    map[string]grant // by scope
-	clientIDs []string         // of Identities: what the request may call the agent
+	policy    *Policy
+	choices   []choice // Identities again, with what they are
+	forItself allowance
+	forUser   allowance           // of OnBehalfOf
+	groups    map[string]struct{} // of OnBehalfOf
 	rules     rules
 }
 

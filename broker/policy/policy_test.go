@@ -167,7 +167,7 @@ func TestAllowedDecisionIsCanonical(t *testing.T) {
 	got := p.Decide(policy.Request{Peer: tcp(10001), Scope: mailRead + " " + graph + "\t" + mailRead, Now: may2027})
 	want := policy.Decision{
 		Allowed: true, Rule: "agents.researcher.allow.scopes", Agent: p.Agents["researcher"], Identity: "billing",
-		Scopes: []string{graph, mailRead}, Scope: graph + " " + mailRead, Resource: "https://graph.microsoft.com",
+		Scopes: []string{graph, mailRead}, Scope: graph + " " + mailRead, Resource: "https://graph.microsoft.com", RawToken: true,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(policy.Agent{})); diff != "" {
 		t.Errorf("decision (-want +got):\n%s", diff)

@@ -3,9 +3,9 @@ package policy
 import (
 	"bytes"
 	"fmt"
-	"regexp"
+	"maps"
 	"slices"
-	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -18,6 +18,14 @@ type place struct {
 }
 
 func (p place) present() bool { return p.node != nil }
+
+// or returns the place, or other when it is absent.
+func (p place) or(other place) place {
+	if p.present() {
+		return p
+	}
+	return other
+}
 
 // empty reports whether the place is absent or a list without items.
 func (p place) empty() bool {
@@ -40,6 +48,12 @@ type reader struct {
 	lines    [][]byte // of data
 	problems Problems
 	warnings []Problem
+
+	identities, roles, apis []string          // names that can be referred to, sorted
+	used                    map[string]bool   // what is referred to, as "role reader"
+	actors                  map[string]actor  // by identity: the first agent that acts as it
+	choices                 map[string]choice // identities as agents choose them
+	grants                  int               // in the whole file
 }
 
 // whole reports a problem that belongs to no value.
@@ -59,15 +73,15 @@ func (r *reader) at(at place, message, hint string) Problem {
 	return Problem{File: r.file, Line: at.node.Line, Column: at.node.Column, Path: at.path, Message: message, Hint: hint}
 }
 
-// fields reads a mapping whose keys are fields. Fields that are not known are
-// problems, and so are required ones that are absent.
-func (r *reader) fields(at place, known, required []string) (map[string]place, bool) {
+// fields reads a mapping whose keys are the fields of f. Fields that are not
+// known are problems, and so are required ones that are absent.
+func (r *reader) fields(at place, f *form) (map[string]place, bool) {
 	entries, ok := r.entries(at)
 	if !ok {
 		return nil, false
 	}
 	found := make(map[string]place, len(entries))
-	meant := map[string]bool{}
+	known, meant := f.known(), map[string]bool{}
 	for _, e := range entries {
 		if !slices.Contains(known, e.name) {
 			r.problem(e.key, "unknown field "+quote(e.name), didYouMean(e.name, known))
@@ -76,12 +90,51 @@ func (r *reader) fields(at place, known, required []string) (map[string]place, b
 		}
 		found[e.name] = e.value
 	}
-	for _, name := range required {
+	for _, name := range f.Required {
 		if _, ok := found[name]; !ok && !meant[name] {
 			r.problem(at, "the field "+name+" is missing", "add "+name+" here")
 		}
 	}
 	return found, true
+}
+
+// kind reads a mapping with exactly one of the fields of f. what is the mapping
+// in a message, and lacks what a mapping without fields leaves open.
+func (r *reader) kind(at place, f *form, what, lacks string) (name string, value place, ok bool) {
+	before := len(r.problems)
+	fields, ok := r.fields(at, f)
+	if !ok {
+		return "", place{}, false
+	}
+	kinds := slices.Sorted(maps.Keys(fields))
+	switch {
+	case len(kinds) == 1:
+		return kinds[0], fields[kinds[0]], true
+	case len(kinds) > 1:
+		r.problem(at, what+" has "+strings.Join(kinds, " and ")+"; it can have one of them", "keep one, and write one of its own for each other")
+	case len(r.problems) == before: // else a kind that nobody knows has been reported
+		r.problem(at, what+" does not say "+lacks, "add one of "+strings.Join(f.known(), ", "))
+	}
+	return "", place{}, false
+}
+
+// choose returns the one of the named fields that is present.
+func (r *reader) choose(at place, fields map[string]place, names ...string) (string, bool) {
+	var present []string
+	for _, name := range names {
+		if fields[name].present() {
+			present = append(present, name)
+		}
+	}
+	switch len(present) {
+	case 1:
+		return present[0], true
+	case 0:
+		r.problem(at, "one of the fields "+strings.Join(names, ", ")+" is missing", "add one of them here")
+	default:
+		r.problem(fields[present[1]], present[1]+" stands beside "+present[0], "remove one of the two")
+	}
+	return "", false
 }
 
 // entries reads a mapping in the order of the file.
@@ -138,53 +191,6 @@ func (r *reader) texts(at place) (values []string, places []place) {
 		}
 	}
 	return values, places
-}
-
-// text reads a string that is not empty; an absent one is not ok.
-func (r *reader) text(at place) (string, bool) {
-	if !at.present() || !r.plain(at, yaml.ScalarNode) {
-		return "", false
-	}
-	switch tag := at.node.Tag; {
-	case tag == "!!null" || tag == "!!str" && at.node.Value == "":
-		r.problem(at, "there is no value", "write a value, or remove the line")
-		return "", false
-	case tag != "!!str":
-		r.problem(at, "want a string, got "+kindOf(at.node), "put it in quotation marks")
-		return "", false
-	}
-	return at.node.Value, r.literal(at)
-}
-
-var decimal = regexp.MustCompile(`^(0|[1-9][0-9]{0,9})$`)
-
-// number reads a number in plain decimal digits: YAML would read 010 as 8.
-// want says which numbers make sense here.
-func (r *reader) number(at place, want string) (uint32, bool) {
-	if !r.plain(at, yaml.ScalarNode) {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(at.node.Value, 10, 32)
-	if at.node.Tag != "!!int" || !decimal.MatchString(at.node.Value) || err != nil {
-		r.problem(at, "want "+want+", got "+quote(at.node.Value), "write decimal digits only, without quotation marks")
-		return 0, false
-	}
-	return uint32(n), true
-}
-
-// boolean reads true or false; an absent one is false.
-func (r *reader) boolean(at place) (value, ok bool) {
-	if !at.present() {
-		return false, true
-	}
-	if !r.plain(at, yaml.ScalarNode) {
-		return false, false
-	}
-	if at.node.Tag != "!!bool" || at.node.Value != "true" && at.node.Value != "false" {
-		r.problem(at, "want true or false, got "+quote(at.node.Value), "write true or false, without quotation marks")
-		return false, false
-	}
-	return at.node.Value == "true", true
 }
 
 // plain reports whether the value is of the given kind and says itself what it

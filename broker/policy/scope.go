@@ -200,7 +200,7 @@ var originPort = regexp.MustCompile(`^(https://[^/:@]+):443(/|$)`)
 // canonicalScope guesses what a scope that is not canonical was meant to be;
 // "" when there is no good guess. It is for hints only: nothing is ever
 // decided about its result.
-func canonicalScope(scope string) string {
+func canonicalScope(scope string, cloud *Cloud) string {
 	if len(scope) > maxScopeBytes {
 		return ""
 	}
@@ -223,7 +223,7 @@ func canonicalScope(scope string) string {
 		guess = strings.ToLower(head) + "/" + name
 	} else if guess != "" && !strings.Contains(guess, "/") && !isOIDC(guess) {
 		// A short name is one of Microsoft Graph's by Microsoft's own custom.
-		guess = "https://graph.microsoft.com/" + guess
+		guess = cloud.graph() + "/" + guess
 	}
 	if cut := strings.LastIndexByte(guess, '/'); cut >= 0 && strings.EqualFold(guess[cut+1:], ".default") {
 		guess = guess[:cut] + "/.default"

@@ -120,16 +120,33 @@ func TestHintsAreHarmless(t *testing.T) {
 			{Peer: tcp(10001), Scope: text, Now: may2027},
 			{Peer: tcp(10001), Scope: graph + " " + text, Now: may2027},
 		} {
-			e := p.Explain(r)
-			texts := []string{e.Decision.Hint, e.Decision.Rule}
-			for _, step := range e.Steps {
-				texts = append(texts, step.Detail, step.Rule)
+			checkHarmless(t, p.Explain(r))
+		}
+		checkHarmless(t, parse(t, fleets).Explain(policy.Request{Peer: tcp(1), Identity: "many/" + text, Scope: graph}))
+		for _, change := range []func(*policy.User){
+			func(u *policy.User) { u.Tenant = text },
+			func(u *policy.User) { u.ObjectID = text },
+			func(u *policy.User) { u.Client = text },
+			func(u *policy.User) { u.Groups, u.Roles = []string{text}, []string{text} },
+		} {
+			for _, mode := range []string{"enforce", "audit"} {
+				r := forAlice()
+				change(r.User)
+				checkHarmless(t, parse(t, strings.Replace(governed, "mode: enforce", "mode: "+mode, 1)).Explain(r))
 			}
-			for _, s := range texts {
-				if len(s) > 1024 || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) {
-					t.Errorf("got %d bytes of %.100q", len(s), s)
-				}
-			}
+		}
+	}
+}
+
+func checkHarmless(t *testing.T, e policy.Explanation) {
+	t.Helper()
+	texts := []string{e.Decision.Hint, e.Decision.Rule, e.Decision.AuditedHint, e.Decision.AuditedRule}
+	for _, step := range e.Steps {
+		texts = append(texts, step.Detail, step.Rule)
+	}
+	for _, s := range texts {
+		if len(s) > 1024 || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' }) {
+			t.Errorf("got %d bytes of %.100q", len(s), s)
 		}
 	}
 }

@@ -3,25 +3,29 @@ package policy
 import (
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // Source says where a workload token comes from. Exactly one field is set.
 type Source struct {
-	File        *FileSource
-	Env         *EnvSource
-	HTTP        *HTTPSource
-	GitHub      *GitHubSource
-	GitLab      *GitLabSource
-	AzureDevOps *AzureDevOpsSource
-	Terraform   *TerraformSource
-	CircleCI    *CircleCISource
-	Vault       *VaultSource
-	Google      *GoogleSource
-	Kubernetes  *KubernetesSource
-	Exec        *ExecSource
-	Buildkite   *BuildkiteSource
+	File            *FileSource
+	Env             *EnvSource
+	HTTP            *HTTPSource
+	GitHub          *GitHubSource
+	GitLab          *GitLabSource
+	AzureDevOps     *AzureDevOpsSource
+	Terraform       *TerraformSource
+	CircleCI        *CircleCISource
+	Vault           *VaultSource
+	Google          *GoogleSource
+	Kubernetes      *KubernetesSource
+	Exec            *ExecSource
+	Buildkite       *BuildkiteSource
+	AWS             *AWSSource
+	SPIFFE          *SPIFFESource
+	ManagedIdentity *ManagedIdentitySource
 }
 
 // FileSource is a workload token that the platform keeps in a file.
@@ -70,41 +74,36 @@ type ExecSource struct {
 // BuildkiteSource is the token of a Buildkite job.
 type BuildkiteSource struct{}
 
-// sourceKinds are the fields of a source, sorted.
-var sourceKinds = []string{"azureDevOps", "buildkite", "circleci", "env", "exec", "file", "github", "gitlab", "google", "http", "kubernetes", "terraform", "vault"}
+// AWSSource is a token of AWS STS for the identity that the broker has at AWS.
+type AWSSource struct{ Region string } // "" for the region of the environment
+
+// SPIFFESource is a JWT-SVID of the SPIFFE Workload API.
+type SPIFFESource struct {
+	Socket   string // unix:///path; "" for the variable SPIFFE_ENDPOINT_SOCKET
+	SPIFFEID string // which of the broker's SPIFFE ids; "" for its first
+}
+
+// ManagedIdentitySource is a token of a user-assigned managed identity of this
+// machine. Exactly one field is set: Entra accepts no system-assigned one as a
+// federated credential.
+type ManagedIdentitySource ManagedIdentity
 
 // source reads one way to get a workload token.
 func (r *reader) source(at place) Source {
-	before := len(r.problems)
-	fields, ok := r.fields(at, sourceKinds, nil)
+	kind, value, ok := r.kind(at, &sourceForm, "the source", "where the token comes from")
 	if !ok {
 		return Source{}
 	}
-	var kinds []string
-	for _, kind := range sourceKinds {
-		if fields[kind].present() {
-			kinds = append(kinds, kind)
-		}
-	}
-	switch {
-	case len(kinds) > 1:
-		r.problem(at, "the source has "+strings.Join(kinds, " and ")+"; it can have one of them", "keep one, and make a source of its own of each other")
-		return Source{}
-	case len(kinds) == 0:
-		// A kind that nobody knows has been reported already.
-		if len(r.problems) == before {
-			r.problem(at, "the source does not say where the token comes from", "add one of "+strings.Join(sourceKinds, ", "))
-		}
-		return Source{}
-	}
-	return r.sourceOf(kinds[0], fields[kinds[0]])
+	return r.sourceOf(kind, value)
 }
 
 func (r *reader) sourceOf(kind string, at place) Source {
 	var source Source
 	switch kind {
+	case "aws":
+		source.AWS = &AWSSource{Region: r.matching(r.only(at, &awsForm), regionForm, "a region such as eu-central-1")}
 	case "azureDevOps":
-		id := r.guid(r.only(at, "serviceConnectionID", true), "copy it from the address of the service connection's page")
+		id := r.guid(r.only(at, &azureDevOpsForm), "copy it from the address of the service connection's page")
 		source.AzureDevOps = &AzureDevOpsSource{ServiceConnectionID: id}
 	case "buildkite":
 		r.nothing(at)
@@ -113,18 +112,18 @@ func (r *reader) sourceOf(kind string, at place) Source {
 		r.nothing(at)
 		source.CircleCI = &CircleCISource{}
 	case "env":
-		name, _ := r.variable(r.only(at, "name", true))
+		name, _ := r.variable(r.only(at, &variableNameForm))
 		source.Env = &EnvSource{Name: name}
 	case "exec":
 		source.Exec = r.execSource(at)
 	case "file":
-		path, _ := r.filePath(r.only(at, "path", true))
+		path, _ := r.filePath(r.only(at, &fileForm))
 		source.File = &FileSource{Path: path}
 	case "github":
 		r.nothing(at)
 		source.GitHub = &GitHubSource{}
 	case "gitlab":
-		name, _ := r.variable(r.only(at, "name", true))
+		name, _ := r.variable(r.only(at, &variableNameForm))
 		source.GitLab = &GitLabSource{Name: name}
 	case "google":
 		r.nothing(at)
@@ -133,8 +132,12 @@ func (r *reader) sourceOf(kind string, at place) Source {
 		source.HTTP = r.httpSource(at)
 	case "kubernetes":
 		source.Kubernetes = r.kubernetesSource(at)
+	case "managedIdentity":
+		source.ManagedIdentity = r.managedIdentitySource(at)
+	case "spiffe":
+		source.SPIFFE = r.spiffeSource(at)
 	case "terraform":
-		source.Terraform = &TerraformSource{Tag: r.matching(r.only(at, "tag", false), tagForm, "letters, digits and underscores")}
+		source.Terraform = &TerraformSource{Tag: r.matching(r.only(at, &terraformForm), tagForm, "letters, digits and underscores")}
 	case "vault":
 		source.Vault = r.vaultSource(at)
 	}
@@ -142,7 +145,7 @@ func (r *reader) sourceOf(kind string, at place) Source {
 }
 
 func (r *reader) execSource(at place) *ExecSource {
-	fields, _ := r.fields(at, []string{"command", "timeout", "variables"}, []string{"command"})
+	fields, _ := r.fields(at, &execForm)
 	source := &ExecSource{}
 	if at := fields["command"]; at.present() {
 		before := len(r.problems)
@@ -177,7 +180,7 @@ var timeoutForm = regexp.MustCompile(`^[1-9][0-9]?s$`)
 const maxTimeout = 30 * time.Second
 
 func (r *reader) kubernetesSource(at place) *KubernetesSource {
-	fields, _ := r.fields(at, []string{"namespace", "serviceAccount"}, []string{"serviceAccount"})
+	fields, _ := r.fields(at, &kubernetesFields)
 	const want = "a name of a-z, 0-9, hyphen and dot"
 	return &KubernetesSource{
 		Namespace:      r.matching(fields["namespace"], kubernetesForm, want),
@@ -186,7 +189,7 @@ func (r *reader) kubernetesSource(at place) *KubernetesSource {
 }
 
 func (r *reader) vaultSource(at place) *VaultSource {
-	fields, _ := r.fields(at, []string{"role", "tokenFile"}, []string{"role"})
+	fields, _ := r.fields(at, &vaultFields)
 	source := &VaultSource{Role: r.matching(fields["role"], vaultForm, "the name of a role")}
 	if at := fields["tokenFile"]; at.present() {
 		source.TokenFile, _ = r.filePath(at)
@@ -202,42 +205,39 @@ func (r *reader) nothing(at place) {
 	}
 }
 
-// only reads a mapping with one field that it may have; a field that is absent
+// only reads a mapping with the one field that f has; a field that is absent
 // is the zero place.
-func (r *reader) only(at place, name string, required bool) place {
-	known := []string{name}
-	var needed []string
-	if required {
-		needed = known
-	}
-	fields, _ := r.fields(at, known, needed)
-	return fields[name]
+func (r *reader) only(at place, f *form) place {
+	fields, _ := r.fields(at, f)
+	return fields[f.known()[0]]
 }
 
-// guid reads a GUID and returns it in lower case.
-func (r *reader) guid(at place, hint string) string {
-	text, ok := r.text(at)
-	if ok && !isGUID(strings.ToLower(text)) {
-		r.problem(at, quote(text)+" is not a GUID", hint)
-		return ""
+func (r *reader) spiffeSource(at place) *SPIFFESource {
+	fields, _ := r.fields(at, &spiffeForm)
+	return &SPIFFESource{
+		Socket:   r.matching(fields["socket"], socketForm, "unix:///<path of the socket>"),
+		SPIFFEID: r.matching(fields["id"], spiffeIDForm, "spiffe://<trust domain>/<path>"),
 	}
-	return strings.ToLower(text)
 }
 
-// matching reads a string of the given form.
-func (r *reader) matching(at place, form *regexp.Regexp, want string) string {
-	text, ok := r.text(at)
-	if ok && !form.MatchString(text) {
-		r.problem(at, "want "+want+", got "+quote(text), "write it as the platform does")
-		return ""
+func (r *reader) managedIdentitySource(at place) *ManagedIdentitySource {
+	identity := r.managedIdentity(at)
+	if identity == nil {
+		return nil
 	}
-	return text
+	if at.node.Kind == yaml.MappingNode && len(at.node.Content) == 0 {
+		r.problem(at, "the source does not say which managed identity", "add clientID, objectID or resourceID of a user-assigned one: Entra accepts no system-assigned one as a federated credential")
+	}
+	return (*ManagedIdentitySource)(identity)
 }
 
 // The forms of names that become part of a URL or of a variable's name.
 var (
 	tagForm        = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
 	vaultForm      = regexp.MustCompile(`^\w([\w.-]{0,126}\w)?$`)
+	regionForm     = regexp.MustCompile(`^[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
+	socketForm     = regexp.MustCompile(`^unix://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
+	spiffeIDForm   = regexp.MustCompile(`^spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
 	kubernetesForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,8}$`)
 )
 

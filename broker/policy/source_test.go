@@ -37,7 +37,14 @@ func TestSources(t *testing.T) {
 		`{exec: {command: [/usr/bin/x, --a, "b c"], timeout: 10s, variables: [AWS_PROFILE]}}`: {Exec: &policy.ExecSource{
 			Command: []string{"/usr/bin/x", "--a", "b c"}, Timeout: 10 * time.Second, Variables: []string{"AWS_PROFILE"},
 		}},
-		`{env: {name: CIRCLE_OIDC_TOKEN}}`: {Env: &policy.EnvSource{Name: "CIRCLE_OIDC_TOKEN"}},
+		`{aws: {}}`:                      {AWS: &policy.AWSSource{}},
+		`{aws: {region: us-gov-west-1}}`: {AWS: &policy.AWSSource{Region: "us-gov-west-1"}},
+		`{spiffe: {}}`:                   {SPIFFE: &policy.SPIFFESource{}},
+		`{spiffe: {socket: "unix:///run/spire/agent.sock", id: "spiffe://contoso.com/ns/a/sa/b"}}`: {SPIFFE: &policy.SPIFFESource{
+			Socket: "unix:///run/spire/agent.sock", SPIFFEID: "spiffe://contoso.com/ns/a/sa/b",
+		}},
+		`{managedIdentity: {clientID: 99999999-0000-4000-8000-00000000000A}}`: {ManagedIdentity: &policy.ManagedIdentitySource{ClientID: "99999999-0000-4000-8000-00000000000a"}},
+		`{env: {name: CIRCLE_OIDC_TOKEN}}`:                                    {Env: &policy.EnvSource{Name: "CIRCLE_OIDC_TOKEN"}},
 	} {
 		p := parse(t, "version: 1\ntenant: contoso.com\nsources: {x: "+text+"}\n")
 		if diff := cmp.Diff(want, p.Sources["x"]); diff != "" {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -29,7 +28,7 @@ type HeaderSource struct {
 }
 
 func (r *reader) httpSource(at place) *HTTPSource {
-	fields, ok := r.fields(at, []string{"url", "method", "headers", "pointer"}, []string{"url"})
+	fields, ok := r.fields(at, &httpForm)
 	if !ok {
 		return nil
 	}
@@ -69,8 +68,7 @@ func (r *reader) tokenURL(at place) (string, bool) {
 		r.problem(at, "this is not an https URL", "write https://<host>/<path>")
 		return "", false
 	}
-	address, err := netip.ParseAddr(u.Hostname())
-	local := u.Hostname() == "localhost" || err == nil && address.Unmap().IsLoopback() || slices.Contains(plainHosts, u.Hostname())
+	local := isLoopback(u.Hostname()) || slices.Contains(plainHosts, u.Hostname())
 	switch {
 	case u.User != nil:
 		r.problem(at, "the URL has a user", "send credentials in a header, from a variable or a file")
@@ -124,7 +122,7 @@ func (r *reader) header(name string, at place) HeaderSource {
 		}
 		return HeaderSource{Value: value}
 	}
-	fields, ok := r.fields(at, []string{"env", "file", "prefix"}, nil)
+	fields, ok := r.fields(at, &headerSourceForm)
 	if !ok {
 		return HeaderSource{}
 	}

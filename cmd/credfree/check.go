@@ -40,19 +40,25 @@ func checkCommand(std stdio) *cli.Command {
 
 // loadPolicy reads and parses a policy file. Its error lists every problem.
 func loadPolicy(path string) (*policy.Policy, error) {
+	p, _, err := readPolicy(path)
+	return p, err
+}
+
+// readPolicy is loadPolicy with what was read.
+func readPolicy(path string) (*policy.Policy, []byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), "name it with --config FILE; credfree emulator --dir DIR writes one to start from")
+		return nil, nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), "name it with --config FILE; credfree emulator --dir DIR writes one to start from")
 	}
 	p, err := policy.Parse(path, data)
 	if err == nil {
-		return p, nil
+		return p, data, nil
 	}
 	var problems policy.Problems
 	if !errors.As(err, &problems) {
-		return nil, err
+		return nil, nil, err
 	}
-	return nil, problemsFailure(problems)
+	return nil, nil, problemsFailure(problems)
 }
 
 // problemsFailure prints each problem with its hint behind it.

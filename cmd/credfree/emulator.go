@@ -20,7 +20,7 @@ func emulatorCommand(std stdio) *cli.Command {
 		Name:  "emulator",
 		Usage: "run an Entra emulator on loopback, with everything a broker needs to try it; never for production",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to write ca.pem, workload-token, user-token and credfree.yaml into"},
+			&cli.StringFlag{Name: "dir", Usage: "`FOLDER` to write ca.pem, workload-token, user-token, agent-user-token and credfree.yaml into"},
 			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` of the token service (default: a free port, kept in the folder)"},
 			&cli.StringFlag{Name: "issuer-listen", Usage: "loopback `ADDRESS` of the workload token issuer (default: a free port, kept in the folder)"},
 			&cli.StringFlag{Name: "manage-listen", Usage: "loopback `ADDRESS` of the management endpoint: what was asked, hostility, keys (default: a free port)"},
@@ -147,14 +147,20 @@ func (l *lab) refreshTokens() error {
 		Namespace: "agents", ServiceAccount: "demo", Pod: "demo-0", Node: "node-0",
 		Audience: entratest.TokenExchangeAudience, Lifetime: l.workloadLifetime,
 	})
-	user, err2 := l.host.Server.UserToken(entratest.UserTokenRequest{
-		Tenant: entratest.DemoTenantID, User: entratest.DemoUserID,
-		Audience: entratest.DemoClientID, Client: entratest.DemoFrontendClientID, Lifetime: l.workloadLifetime,
-	})
-	if err := errors.Join(err1, err2); err != nil {
+	user, err2 := l.userToken(entratest.DemoClientID)
+	agents, err3 := l.userToken(entratest.DemoBlueprintClientID)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
-	return errors.Join(l.write("workload-token", workload), l.write("user-token", user))
+	return errors.Join(l.write("workload-token", workload), l.write("user-token", user), l.write("agent-user-token", agents))
+}
+
+// userToken is Ada's, from the front end, for an application or a blueprint.
+func (l *lab) userToken(audience string) (string, error) {
+	return l.host.Server.UserToken(entratest.UserTokenRequest{
+		Tenant: entratest.DemoTenantID, User: entratest.DemoUserID,
+		Audience: audience, Client: entratest.DemoFrontendClientID, Lifetime: l.workloadLifetime,
+	})
 }
 
 // keepFresh replaces the tokens at half of their life until ctx ends.
@@ -187,8 +193,14 @@ sources: # where the platform's proof of identity comes from
 
 identities: # who the broker can be at Entra
   demo: {application: {clientID: %s, source: pod}}
+  agent: {agent: {blueprintID: %s, agentID: %s, source: pod}}
+  agent-user: {agentUser: {blueprintID: %[6]s, agentID: %[7]s, username: %s, source: pod}}
 
-`, entratest.DemoTenantID, l.host.URL, quoteYAML(filepath.Join(l.dir, "ca.pem")), quoteYAML(filepath.Join(l.dir, "workload-token")), entratest.DemoClientID)
+apis: # what agents call
+  graph: {baseURL: %s/v1.0, scopes: [graph]}
+
+`, entratest.DemoTenantID, l.host.URL, quoteYAML(filepath.Join(l.dir, "ca.pem")), quoteYAML(filepath.Join(l.dir, "workload-token")), entratest.DemoClientID,
+		entratest.DemoBlueprintClientID, entratest.DemoAgentIdentityID, entratest.DemoAgentUserName, l.host.APIURL)
 }
 
 // anyProcess is one agent, demo: any process of this user, over TCP.
@@ -196,12 +208,16 @@ func anyProcess() string {
 	return fmt.Sprintf(`agents: # who may ask, and for what
   demo:
     owner: you@demo.example
+    expires: %s
     identity: demo
+    identities: [demo, agent, agent-user]
     callers:
       - {tcp: {uids: [%d]}} # any process of this user
-    allow:
-      scopes: ["https://graph.microsoft.com/.default"]
-`, os.Getuid())
+    allow: {apis: [graph]}
+    onBehalfOf:
+      allow: {scopes: [graph/User.Read]}
+      clients: [%s] # the app whose users it may act for
+`, time.Now().AddDate(1, 0, 0).Format(time.DateOnly), os.Getuid(), entratest.DemoFrontendClientID)
 }
 
 // quoteYAML writes a path as a single-quoted YAML scalar.

@@ -28,7 +28,7 @@ func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 		Name:  "credfree",
 		Usage: "Entra tokens for agents that hold no credential",
 		Commands: []*cli.Command{
-			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std),
+			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std), purgeCommand(std),
 			checkCommand(std), explainCommand(std), healthcheckCommand(std), versionCommand(std),
 		},
 		HideVersion:     true,

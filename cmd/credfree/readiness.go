@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/credfree/credfree/broker/admin"
+	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/workload"
 )
@@ -18,23 +19,39 @@ import (
 // audit log cannot serve; one that does not reach Entra still can, from its
 // cache.
 func (s *service) parts() []admin.Part {
+	rules := s.inForce()
 	parts := []admin.Part{
 		{Name: "policy", Check: s.policyState},
 		{Name: "audit", Check: s.auditState},
 		{Name: "entra", Check: s.entraState, ReportOnly: true},
 	}
-	for name, source := range s.sources {
-		parts = append(parts, admin.Part{Name: "source " + name, Check: s.sourceState(source)})
+	for name, source := range rules.sources {
+		parts = append(parts, admin.Part{Name: "source " + name, Check: sourceState(source)})
 	}
-	if s.keys.Len() > 0 {
-		parts = append(parts, admin.Part{Name: "keys", Check: s.keysState})
+	if keys := rules.Keys; keys.Len() > 0 {
+		parts = append(parts, admin.Part{Name: "keys", Check: func(context.Context) admin.PartState { return keysState(keys) }})
 	}
 	return parts
 }
 
+// inForce returns the rules that the broker works by.
+func (s *service) inForce() *ruleSet {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rules
+}
+
+// policyState is not well while the file on the disk is not what is in force:
+// somebody meant something else to be.
 func (s *service) policyState(context.Context) admin.PartState {
-	p := s.cfg.policy
-	return admin.PartState{OK: true, Detail: fmt.Sprintf("revision %s, %d agents, %d warnings", p.Revision, len(p.Agents), len(p.Warnings))}
+	s.mu.Lock()
+	p, failed := s.rules.Policy, s.reload.failed
+	s.mu.Unlock()
+	detail := fmt.Sprintf("revision %s, %d agents, %d warnings", p.Revision, len(p.Agents), len(p.Warnings))
+	if failed != nil {
+		return admin.PartState{Detail: detail, Error: "the policy file is not in force: " + failed.Error(), Hint: "mend it: credfree check names every problem"}
+	}
+	return admin.PartState{OK: true, Detail: detail}
 }
 
 func (s *service) auditState(context.Context) admin.PartState {
@@ -56,7 +73,7 @@ func (s *service) entraState(context.Context) admin.PartState {
 	return admin.PartState{OK: true, Detail: when}
 }
 
-func (s *service) sourceState(source *watched) func(context.Context) admin.PartState {
+func sourceState(source *watched) func(context.Context) admin.PartState {
 	return func(ctx context.Context) admin.PartState {
 		until, err := source.state(ctx)
 		if problem, ok := errors.AsType[*workload.Error](err); ok {
@@ -72,21 +89,24 @@ func (s *service) sourceState(source *watched) func(context.Context) admin.PartS
 	}
 }
 
-func (s *service) keysState(context.Context) admin.PartState {
-	if problems := s.keys.Problems(); len(problems) > 0 {
+func keysState(keys *peer.Keys) admin.PartState {
+	if problems := keys.Problems(); len(problems) > 0 {
 		return admin.PartState{Error: errors.Join(problems...).Error(), Hint: "until then its agents are unknown callers"}
 	}
 	return admin.PartState{OK: true}
 }
 
-// observe publishes the state of the cache and of the workload tokens.
+// observe publishes the state of the cache, of Entra and of the policy.
 func (s *service) observe() error {
 	meter := s.cfg.telemetry.meter()
 	entries, err1 := meter.Int64ObservableGauge("credfree.cache.entries", metric.WithUnit("{token}"), metric.WithDescription("Tokens in the cache."))
 	size, err2 := meter.Int64ObservableGauge("credfree.cache.size", metric.WithUnit("By"), metric.WithDescription("Memory the cached tokens take."))
 	evicted, err3 := meter.Int64ObservableCounter("credfree.cache.evictions", metric.WithUnit("{token}"), metric.WithDescription("Tokens dropped for lack of room."))
 	held, err4 := meter.Int64ObservableGauge("credfree.exchange.holds", metric.WithUnit("{hold}"), metric.WithDescription("Clients for which nothing is sent to Entra now, by reason."))
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	reloads, err5 := meter.Int64ObservableCounter("credfree.policy.reloads", metric.WithUnit("{reload}"), metric.WithDescription("Attempts to put a changed policy file in force, by outcome."))
+	inForce, err6 := meter.Int64ObservableGauge("credfree.policy.in_force", metric.WithDescription("1 when the policy file on the disk is in force, else 0."))
+	expiry, err7 := meter.Float64ObservableGauge("credfree.agent.expiry", metric.WithUnit("d"), metric.WithDescription("Days until the agent expires, of agents that do."))
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
 		return err
 	}
 	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -95,13 +115,33 @@ func (s *service) observe() error {
 		o.ObserveInt64(size, stats.Bytes)
 		o.ObserveInt64(evicted, int64(stats.Evicted))
 		holds := map[exchange.HoldKind]int64{exchange.Throttled: 0, exchange.BreakerOpen: 0}
-		for _, hold := range s.exchange.Holds() {
+		rules := s.inForce()
+		for _, hold := range rules.Exchange.Holds() {
 			holds[hold.Kind]++
 		}
 		for kind, count := range holds {
 			o.ObserveInt64(held, count, metric.WithAttributes(attribute.String("kind", string(kind))))
 		}
+		s.observePolicy(o, reloads, inForce)
+		for name, agent := range rules.Policy.Agents {
+			if !agent.Expires.IsZero() {
+				o.ObserveFloat64(expiry, time.Until(agent.Expires).Hours()/24, metric.WithAttributes(attribute.String("agent", name)))
+			}
+		}
 		return nil
-	}, entries, size, evicted, held)
+	}, entries, size, evicted, held, reloads, inForce, expiry)
 	return err
+}
+
+func (s *service) observePolicy(o metric.Observer, reloads metric.Int64Observable, inForce metric.Int64Observable) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, outcome := range []string{reloadApplied, reloadRefused} {
+		o.ObserveInt64(reloads, s.reload.count[outcome], metric.WithAttributes(attribute.String("outcome", outcome)))
+	}
+	current := int64(1)
+	if s.reload.failed != nil {
+		current = 0
+	}
+	o.ObserveInt64(inForce, current)
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 )
@@ -38,7 +40,8 @@ func serveCommand(std stdio) *cli.Command {
 }
 
 func serve(c *cli.Context, std stdio) (err error) {
-	p, err := loadPolicy(c.String("config"))
+	path := c.String("config")
+	p, data, err := readPolicy(path)
 	if err != nil {
 		return err
 	}
@@ -68,6 +71,11 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
+	watching, stop := context.WithCancel(c.Context)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watchPolicy(watching, path, data) })
+	defer watch.Wait()
+	defer stop()
 	if err := s.serve(c.Context); err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -23,7 +22,6 @@ import (
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
-	"github.com/credfree/credfree/exchange/workload"
 )
 
 // serviceConfig is what a running broker is made of.
@@ -42,72 +40,46 @@ type serviceConfig struct {
 type service struct {
 	cfg       serviceConfig
 	broker    *broker.Broker
-	exchange  *exchange.Client
 	cache     *cache.Cache[exchange.Token]
 	recorder  *issuance.Recorder
-	keys      *peer.Keys
-	sources   map[string]*watched // by their names in the policy
 	agents    *http.Server
 	operators *http.Server
-	listening []listening
-}
+	tcp       [2]net.Listener // for agents, and for operators
+	serving   sync.WaitGroup  // of all listeners
 
-type listening struct {
-	net.Listener
-	server *http.Server
+	mu      sync.Mutex // guards the rest; held while a policy is put in force
+	rules   *ruleSet
+	sockets map[string]net.Listener // by path
+	reload  reloadState
+	fatal   context.CancelCauseFunc // nil before serve
 }
 
 // newService listens, and serves nobody yet.
 func newService(cfg serviceConfig) (*service, error) {
-	s := &service{cfg: cfg, sources: map[string]*watched{}}
-	sockets := map[string]string{}
-	for _, name := range cfg.policy.Sockets() {
-		path := name
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(cfg.socketDir, name)
-		}
-		sockets[path] = name
-	}
-	if err := s.assemble(sockets); err != nil {
+	s := &service{cfg: cfg, sockets: map[string]net.Listener{}}
+	if err := s.assemble(); err != nil {
 		return nil, err
 	}
-	if err := s.open(sockets); err != nil {
+	if err := s.open(); err != nil {
 		return nil, errors.Join(err, s.closeListeners())
 	}
 	return s, nil
 }
 
 // assemble wires the broker and its doors.
-func (s *service) assemble(sockets map[string]string) error {
-	cfg, p := s.cfg, s.cfg.policy
-	for name, source := range p.Sources {
-		s.sources[name] = &watched{Source: newSource(source, p.Cloud.Audience), audience: p.Cloud.Audience, fresh: source.File != nil}
-	}
-	transport, err := entraTransport(p.Cloud)
-	if err != nil {
-		return err
-	}
-	s.exchange, err = exchange.New(exchange.Config{
-		Authority: p.Cloud.Authority, Audience: p.Cloud.Audience,
-		Transport: cfg.telemetry.instrument(transport), Tracer: cfg.telemetry.tracer(),
-	})
-	if err != nil {
-		return err
-	}
+func (s *service) assemble() error {
+	cfg := s.cfg
+	var err error
 	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
 		return err
 	}
 	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter()}); err != nil {
 		return err
 	}
-	sources := make(map[string]workload.Source, len(s.sources))
-	for name, source := range s.sources {
-		sources[name] = source
+	if s.rules, err = s.makeRules(cfg.policy, nil); err != nil {
+		return err
 	}
-	s.keys = peer.NewKeys(p.KeyFiles())
-	s.broker, err = broker.New(broker.Config{
-		Policy: p, Sources: sources, Exchange: s.exchange, Cache: s.cache, Recorder: s.recorder, Keys: s.keys, Sockets: sockets,
-	})
+	s.broker, err = broker.New(broker.Config{Cache: s.cache, Recorder: s.recorder}, s.rules.Rules)
 	if err != nil {
 		return err
 	}
@@ -115,7 +87,7 @@ func (s *service) assemble(sockets map[string]string) error {
 	if err != nil {
 		return err
 	}
-	operators, err := admin.New(admin.Config{Parts: s.parts(), Metrics: cfg.telemetry.metrics, Hosts: cfg.hosts})
+	operators, err := admin.New(admin.Config{Parts: s.parts, Metrics: cfg.telemetry.metrics, Purge: s.purge, Hosts: cfg.hosts})
 	if err != nil {
 		return err
 	}
@@ -164,51 +136,53 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-func (s *service) open(sockets map[string]string) error {
-	var problems []error
-	add := func(l net.Listener, err error, server *http.Server) {
-		if err != nil {
-			problems = append(problems, err)
-			return
-		}
-		s.listening = append(s.listening, listening{l, server})
-	}
-	tcp, err := peer.ListenLoopback(s.cfg.listen)
-	add(tcp, err, s.agents)
-	operators, err := peer.ListenLoopback(s.cfg.adminListen)
-	add(operators, err, s.operators)
-	for path := range sockets {
-		unix, err := peer.ListenUnix(path)
-		add(unix, err, s.agents)
-	}
-	return errors.Join(problems...)
+func (s *service) open() error {
+	agents, err1 := peer.ListenLoopback(s.cfg.listen)
+	operators, err2 := peer.ListenLoopback(s.cfg.adminListen)
+	s.tcp = [2]net.Listener{agents, operators}
+	return errors.Join(err1, err2, s.openSockets(s.rules.Sockets))
 }
 
 func (s *service) closeListeners() error {
 	var problems []error
-	for _, l := range s.listening {
+	for _, l := range s.tcp {
+		if l != nil {
+			problems = append(problems, l.Close())
+		}
+	}
+	for _, l := range s.sockets {
 		problems = append(problems, l.Close())
 	}
 	return errors.Join(problems...)
 }
 
 // agentsAddr and adminAddr are where it really listens.
-func (s *service) agentsAddr() string { return s.listening[0].Addr().String() }
-func (s *service) adminAddr() string  { return s.listening[1].Addr().String() }
+func (s *service) agentsAddr() string { return s.tcp[0].Addr().String() }
+func (s *service) adminAddr() string  { return s.tcp[1].Addr().String() }
+
+// accept serves a listener until it is closed.
+func (s *service) accept(l net.Listener, server *http.Server) {
+	s.serving.Go(func() {
+		err := server.Serve(l)
+		if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			s.fatal(fmt.Errorf("listener %s: %w", l.Addr(), err))
+		}
+	})
+}
 
 // serve answers until ctx ends, then stops in order: no new requests, the
 // requests under way, the exchanges, the telemetry.
 func (s *service) serve(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var serving sync.WaitGroup
-	for _, l := range s.listening {
-		serving.Go(func() {
-			if err := l.server.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) {
-				stop(fmt.Errorf("listener %s: %w", l.Addr(), err))
-			}
-		})
+	s.mu.Lock()
+	s.fatal = stop
+	s.accept(s.tcp[0], s.agents)
+	s.accept(s.tcp[1], s.operators)
+	for _, l := range s.sockets {
+		s.accept(l, s.agents)
 	}
+	s.mu.Unlock()
 	<-ctx.Done()
 	err := context.Cause(ctx)
 	if errors.Is(err, context.Canceled) {
@@ -217,7 +191,10 @@ func (s *service) serve(ctx context.Context) error {
 	// ctx has ended, so stopping gets contexts of its own.
 	ended := context.WithoutCancel(ctx)
 	err = errors.Join(err, s.drain(ended, s.agents), s.closeCache(ended), s.drain(ended, s.operators))
-	serving.Wait()
+	s.serving.Wait()
+	s.mu.Lock()
+	err = errors.Join(err, s.rules.close(nil))
+	s.mu.Unlock()
 	flushing, cancel := context.WithTimeout(ended, shutdownTime)
 	defer cancel()
 	if lost := s.cfg.telemetry.shutdown(flushing); lost != nil {

@@ -3,19 +3,37 @@ package main
 import (
 	"context"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange/managedidentity"
 	"github.com/credfree/credfree/exchange/workload"
+	"github.com/credfree/credfree/exchange/workload/aws"
+	"github.com/credfree/credfree/exchange/workload/spiffe"
 )
 
 // newSource makes the workload source that the policy describes. audience is
 // what its tokens have to be meant for.
-func newSource(s policy.Source, audience string) workload.Source {
+func newSource(s policy.Source, audience string) (workload.Source, error) {
 	// Build machines may be behind a proxy. The other sources are this machine's
 	// own, and use none.
 	outside := &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second}
+	switch {
+	case s.ManagedIdentity != nil:
+		client, err := managedidentity.New(managedidentity.Config{Transport: &http.Transport{}})
+		return managedidentity.Source{Client: client, ID: managedidentity.ID(*s.ManagedIdentity), Audience: audience}, err
+	case s.AWS != nil:
+		return aws.Source{Audience: audience, Region: s.AWS.Region}, nil
+	case s.SPIFFE != nil:
+		return &spiffe.Source{Audience: audience, Socket: s.SPIFFE.Socket, SPIFFEID: s.SPIFFE.SPIFFEID, Getenv: os.Getenv}, nil
+	}
+	return newPlainSource(s, audience, outside), nil
+}
+
+// newPlainSource makes the sources that need the standard library alone.
+func newPlainSource(s policy.Source, audience string, outside http.RoundTripper) workload.Source {
 	switch {
 	case s.File != nil:
 		return workload.File{Path: s.File.Path}

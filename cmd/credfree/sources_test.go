@@ -13,7 +13,10 @@ import (
 
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/managedidentity"
 	"github.com/credfree/credfree/exchange/workload"
+	"github.com/credfree/credfree/exchange/workload/aws"
+	"github.com/credfree/credfree/exchange/workload/spiffe"
 )
 
 // Every kind of source that a policy can name is one this program has, with
@@ -33,25 +36,32 @@ func TestEverySourceOfAPolicyIsBuilt(t *testing.T) {
 		`{buildkite: {}}`:       workload.Buildkite{Audience: audience},
 		`{vault: {role: r}}`:    workload.Vault{Role: "r"},
 		`{google: {}}`:          workload.GoogleMetadata{Audience: audience},
-		`{kubernetes: {namespace: n, serviceAccount: s}}`:                            workload.KubernetesTokenRequest{Namespace: "n", ServiceAccount: "s", Audience: audience},
-		`{azureDevOps: {serviceConnectionID: 1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01}}`: workload.AzureDevOps{ServiceConnectionID: "1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01"},
+		`{managedIdentity: {clientID: 1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01}}`:            managedidentity.Source{Audience: audience, ID: managedidentity.ID{ClientID: "1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01"}},
+		`{aws: {region: eu-west-1}}`:                                                     aws.Source{Audience: audience, Region: "eu-west-1"},
+		`{spiffe: {socket: "unix:///run/spire/agent.sock", id: "spiffe://x.example/a"}}`: &spiffe.Source{Audience: audience, Socket: "unix:///run/spire/agent.sock", SPIFFEID: "spiffe://x.example/a"},
+		`{kubernetes: {namespace: n, serviceAccount: s}}`:                                workload.KubernetesTokenRequest{Namespace: "n", ServiceAccount: "s", Audience: audience},
+		`{azureDevOps: {serviceConnectionID: 1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01}}`:     workload.AzureDevOps{ServiceConnectionID: "1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01"},
 	} {
 		p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\nsources: {pod: "+text+"}\nidentities: {}\nagents: {}\n"))
 		check(t, err)
-		got := reflect.ValueOf(newSource(p.Sources["pod"], audience))
-		if got.Type() != reflect.TypeOf(want) {
-			t.Errorf("%s: got a %s, want a %T", text, got.Type(), want)
+		made, err := newSource(p.Sources["pod"], audience)
+		check(t, err)
+		if reflect.TypeOf(made) != reflect.TypeOf(want) {
+			t.Errorf("%s: got a %T, want a %T", text, made, want)
 			continue
 		}
+		got, wanted := reflect.Indirect(reflect.ValueOf(made)), reflect.Indirect(reflect.ValueOf(want))
 		for i := range got.NumField() {
 			field := got.Type().Field(i)
 			name := field.Name
-			if field.IsExported() && name != "Transport" && name != "Getenv" && name != "Method" && !reflect.DeepEqual(got.Field(i).Interface(), reflect.ValueOf(want).Field(i).Interface()) {
-				t.Errorf("%s: got %s=%v, want %v", text, name, got.Field(i), reflect.ValueOf(want).Field(i))
+			if field.IsExported() && name != "Transport" && name != "Getenv" && name != "Method" && name != "Client" && !reflect.DeepEqual(got.Field(i).Interface(), wanted.Field(i).Interface()) {
+				t.Errorf("%s: got %s=%v, want %v", text, name, got.Field(i), wanted.Field(i))
 			}
 		}
 	}
-	if _, err := newSource(policy.Source{}, audience).Assertion(t.Context()); err == nil {
+	none, err := newSource(policy.Source{}, audience)
+	check(t, err)
+	if _, err := none.Assertion(t.Context()); err == nil {
 		t.Error("a source of no kind has a token")
 	}
 }
@@ -97,7 +107,7 @@ func (c *counting) Assertion(context.Context) (workload.Assertion, error) {
 }
 
 func TestWatchedSource(t *testing.T) {
-	good := workload.Assertion{Issuer: "i", Subject: "s", Audience: []string{"a"}, Algorithm: "RS256", ExpiresAt: time.Now().Add(time.Hour)}
+	good := workload.Assertion{Issuer: "https://i.example", Subject: "s", Audience: []string{"a"}, Algorithm: "RS256", ExpiresAt: time.Now().Add(time.Hour)}
 	for name, test := range map[string]struct {
 		source counting
 		fresh  bool
@@ -107,7 +117,7 @@ func TestWatchedSource(t *testing.T) {
 		"a good one is asked once":            {counting{token: good}, false, 1, true},
 		"a cheap one is asked each time":      {counting{token: good}, true, 3, true},
 		"a bad one is not asked all the time": {counting{err: &workload.Error{Problem: workload.Unavailable}}, false, 1, false},
-		"a token for somebody else":           {counting{token: workload.Assertion{Issuer: "i", Subject: "s", Audience: []string{"b"}, Algorithm: "RS256", ExpiresAt: good.ExpiresAt}}, false, 1, false},
+		"a token for somebody else":           {counting{token: workload.Assertion{Issuer: "https://i.example", Subject: "s", Audience: []string{"b"}, Algorithm: "RS256", ExpiresAt: good.ExpiresAt}}, false, 1, false},
 	} {
 		w := &watched{Source: &test.source, audience: "a", fresh: test.fresh}
 		for range 3 {

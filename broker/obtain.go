@@ -1,0 +1,124 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/secret"
+)
+
+// want is a decision that allows, with what it takes to carry it out.
+type want struct {
+	policy.Decision
+	*principal
+	exchange *exchange.Client
+	claims   string
+	user     *verified // nil: the identity's own token
+}
+
+// obtain finds a token in the cache, joins an exchange in flight, or starts one.
+func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exchange.Token, time.Time, error) {
+	key := w.cacheKey(rec.Agent)
+	token, expires, refresh, ok := b.cfg.Cache.Lookup(key)
+	if ok {
+		rec.Cache = issuance.Hit
+		if refresh {
+			ctx = b.cfg.Recorder.Open(ctx, rec)
+			b.cfg.Cache.Refresh(ctx, key, b.refresh(rec.Agent, b.fetch(key, w)))
+		}
+		return token, expires, nil
+	}
+	rec.Cache = issuance.Miss
+	ctx = b.cfg.Recorder.Open(ctx, rec)
+	token, expires, how, err := b.cfg.Cache.Get(ctx, key, b.fetch(key, w))
+	switch how.Outcome {
+	case cache.Joined:
+		rec.Cache = issuance.Joined
+		b.cfg.Recorder.Link(rec, how.Leader)
+	case cache.Hit: // somebody's exchange ended between the two look-ups
+		rec.Cache = issuance.Hit
+	case cache.Miss:
+	}
+	return token, expires, err
+}
+
+func (w *want) cacheKey(agent string) cache.Key {
+	key := cache.Key{Agent: agent, Identity: w.key, Tenant: w.tenant, Client: w.clientID, Scopes: w.Scope}
+	if w.claims != "" {
+		key.Claims = sha256.Sum256([]byte(w.claims))
+	}
+	if w.user != nil {
+		key.User, key.UserID = w.user.hash, w.user.Tenant+"/"+w.user.ObjectID
+	}
+	return key
+}
+
+// fetch is the exchange behind a cache entry. Whoever waits for it, and
+// whether anybody still does, it runs to its own end.
+func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
+	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
+		req := exchange.Request{Scopes: w.Scopes, Claims: w.claims}
+		if w.user != nil {
+			req.User, req.KeepSession = b.proofOf(key, w), w.LongRunning > 0
+		}
+		token, err := w.exchange.Token(ctx, w.principal.Identity, req)
+		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err})
+		if err != nil {
+			return cache.Entry[exchange.Token]{}, err
+		}
+		if w.user != nil {
+			b.sessions.keep(key, w.user, token.Session, b.cfg.Now())
+		}
+		if w.claims != "" {
+			// The token without the claims is what was challenged: nobody gets it again.
+			plain := key
+			plain.Claims = [32]byte{}
+			b.cfg.Cache.Drop(plain)
+		}
+		return b.entry(token, w), nil
+	}
+}
+
+// entry bounds the life of a token for a user by that of the user's token, or
+// of the session. What is bounded so is not refreshed: the next one would end at
+// the same moment.
+func (b *Broker) entry(token exchange.Token, w *want) cache.Entry[exchange.Token] {
+	token.Session = secret.Text{} // kept apart, and with it the right to go on
+	entry := cache.Entry[exchange.Token]{Value: token, Lifetime: token.Lifetime, RefreshIn: token.RefreshIn, Bytes: token.Len() + tokenOverhead}
+	if w.user == nil {
+		return entry
+	}
+	if left := w.user.Expires.Sub(b.cfg.Now()); left < entry.Lifetime {
+		entry.Lifetime, entry.NoRefresh = left, true
+	}
+	return entry
+}
+
+// refresh is a fetch that nobody waits for. It has a trace of its own, linked
+// to the issuance that found the token to be ageing.
+func (b *Broker) refresh(agent string, fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange.Token] {
+	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
+		ctx, end := b.cfg.Recorder.Refresh(ctx, agent)
+		entry, err := fetch(ctx)
+		var failure *exchange.Error
+		switch {
+		case err == nil:
+			end("")
+		case errors.As(err, &failure):
+			end(string(failure.Reason))
+		default:
+			end(ReasonInternal)
+		}
+		return entry, err
+	}
+}
+
+// tokenOverhead is what an exchange.Token takes beside its text: the struct,
+// its ids and a few roles or scopes.
+const tokenOverhead = 640

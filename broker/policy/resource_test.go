@@ -1,0 +1,105 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/credfree/credfree/broker/policy"
+)
+
+// TestShorthands: what a shorthand stands for depends on the cloud, and one
+// that is not well known there stands for nothing.
+func TestShorthands(t *testing.T) {
+	const custom = "cloud: custom\nauthority: https://h\n"
+	for _, test := range []struct{ cloud, text, want string }{
+		{"", "graph", graph},
+		{"", "graph/User.Read", userRead},
+		{"", "devops", "499b84ac-1321-427f-aa17-267ca6975798/.default"},
+		{"", "devops/vso.code", "499b84ac-1321-427f-aa17-267ca6975798/vso.code"},
+		{"", "azure-openai", "https://cognitiveservices.azure.com/.default"},
+		{"", "ai-search", "https://search.azure.com/.default"},
+		{"", "foundry", "https://ai.azure.com/.default"},
+		{"", "azure-ml", "https://ml.azure.com/.default"},
+		{"", "arm", "https://management.azure.com/.default"},
+		{"", "keyvault", "https://vault.azure.net/.default"},
+		{"cloud: usgov\n", "graph", "https://graph.microsoft.us/.default"},
+		{"cloud: usgov\n", "azure-openai", "https://cognitiveservices.azure.us/.default"},
+		{"cloud: usgov\n", "storage", "https://storage.azure.com/.default"},
+		{"cloud: usgov-dod\n", "graph", "https://dod-graph.microsoft.us/.default"},
+		{"cloud: usgov-dod\n", "arm", "https://management.usgovcloudapi.net/.default"},
+		{"cloud: china\n", "graph/User.Read", "https://microsoftgraph.chinacloudapi.cn/User.Read"},
+		{"cloud: china\n", "sql", "https://database.chinacloudapi.cn/.default"},
+		{custom, "graph", graph},
+		{custom + "resources: {graph: https://graph.contoso.example}\n", "graph", "https://graph.contoso.example/.default"},
+		{custom + "resources: {graph: https://graph.contoso.example}\n", "arm", "https://management.azure.com/.default"},
+	} {
+		file := head + test.cloud + "agents: {a: {identity: app, callers: [{tcp: {uids: [1]}}], allow: {scopes: [" + test.text + "]}}}\n"
+		p := parse(t, file)
+		if diff := cmp.Diff([]string{test.want}, p.Agents["a"].Scopes); diff != "" {
+			t.Errorf("%s%s (-want +got):\n%s", test.cloud, test.text, diff)
+		}
+		if d := p.Decide(policy.Request{Peer: tcp(1), Scope: test.want}); !d.Allowed || d.Rule != "agents.a.allow.scopes[0]" {
+			t.Errorf("%s%s: got %+v, want it allowed", test.cloud, test.text, d)
+		}
+		d := p.Decide(policy.Request{Peer: tcp(1), Scope: test.text})
+		if d.Reason != policy.ScopeMalformed || !strings.Contains(d.Hint, `write "`+test.want+`"`) {
+			t.Errorf("%s%s in a request: got %s, hint %q", test.cloud, test.text, d.Reason, d.Hint)
+		}
+	}
+}
+
+// TestResourcesOfClouds: no cloud has another one's Microsoft Graph,
+// and the sovereign clouds that nobody has described have none.
+func TestResourcesOfClouds(t *testing.T) {
+	seen := map[string]string{}
+	for _, fields := range []string{"public", "usgov", "usgov-dod", "china", "bleu\naudience: api://A", "delos\naudience: api://A", "govsg\naudience: api://A"} {
+		cloud := parse(t, head+"cloud: "+fields+"\n").Cloud
+		graph, ok := cloud.Resources["graph"]
+		if ok != (len(cloud.Resources) > 0) {
+			t.Errorf("%s: got the resources %v", cloud.Name, cloud.Resources)
+		}
+		if other := seen[graph]; ok && other != "" {
+			t.Errorf("%s and %s have the same Microsoft Graph %s", cloud.Name, other, graph)
+		}
+		seen[graph] = cloud.Name
+	}
+}
+
+// TestReservedScopes: whatever could be a token for the token exchange is
+// denied by its own reason, even where another reason would do.
+func TestReservedScopes(t *testing.T) {
+	public := parse(t, example)
+	custom := parse(t, strings.Replace(example, "sources:", "cloud: custom\nauthority: https://h\naudience: api://Contoso.Exchange\nsources:", 1))
+	reserved := func(p *policy.Policy, scope string) {
+		t.Helper()
+		if d := p.Decide(policy.Request{Peer: tcp(10001), Scope: scope, Now: may2027}); d.Reason != policy.ScopeReserved || d.Rule == "" || d.Hint == "" {
+			t.Errorf("%q: got %+v, want scope_reserved", scope, d)
+		}
+	}
+	listed := func(p *policy.Policy, scope string) {
+		t.Helper()
+		if d := p.Decide(policy.Request{Peer: tcp(10001), Scope: scope, Now: may2027}); d.Reason != policy.ScopeNotAllowed {
+			t.Errorf("%q: got %+v, want scope_not_allowed", scope, d)
+		}
+	}
+	reserved(public, "api://AzureADTokenExchange/.default")
+	reserved(public, "api://azureadtokenexchange/.default")
+	reserved(public, "api://AzureADTokenExchangeUSGov/.default") // another cloud's
+	reserved(public, "api://AzureADTokenExchange/x/.default")
+	reserved(public, "api://AzureFMITokenExchange/.default")
+	reserved(public, "fb60f99c-7a34-4190-8149-302f77469936/.default")
+	reserved(public, "fb60f99c-7a34-4190-8149-302f77469936/user_impersonation")
+	reserved(public, "api://fb60f99c-7a34-4190-8149-302f77469936/.default")
+	reserved(public, "api://FB60F99C-7A34-4190-8149-302F77469936/.default")
+	reserved(public, "a9dd8a2a-df54-4ae0-84f9-38c8d57e5265/.default")
+	reserved(public, graph+" api://AzureADTokenExchange/.default")
+	reserved(custom, "api://Contoso.Exchange/.default")
+	reserved(custom, "api://contoso.exchange/.default")
+	reserved(custom, "api://Contoso.Exchange/x/.default")
+	reserved(custom, "api://AzureADTokenExchange/.default")
+	listed(custom, "api://Contoso.Exchanges/.default")
+	listed(public, "api://Contoso.Exchange/.default")
+	listed(public, "fb60f99c-7a34-4190-8149-302f77469937/.default")
+}

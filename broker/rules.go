@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"golang.org/x/time/rate"
+
+	"github.com/credfree/credfree/broker/peer"
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/managedidentity"
+	"github.com/credfree/credfree/exchange/usertoken"
+	"github.com/credfree/credfree/exchange/workload"
+)
+
+// Rules are a policy and all that it names. A Broker works by one set of rules
+// at a time, and exchanges it as a whole: see [Broker.Use].
+type Rules struct {
+	Policy   *policy.Policy             // required
+	Sources  map[string]workload.Source // by their names in the policy
+	Exchange *exchange.Client           // of the policy's cloud; required
+	// Users verifies users' tokens. Nil when no agent acts on behalf of users.
+	Users *usertoken.Verifier
+	// Graph carries the requests to Microsoft Graph for the groups of users
+	// whose tokens do not list them. Nil: such users are denied.
+	Graph http.RoundTripper
+	// Keys are the key files of the policy's callers. Nil when it names none.
+	Keys *peer.Keys
+	// Sockets maps the path of each unix socket that is listened on to its
+	// name in the policy. Nil when there are none.
+	Sockets map[string]string
+}
+
+// generation is a set of rules in use. But for the counting of the limits it
+// does not change.
+type generation struct {
+	Rules
+	principals map[member]*principal
+	limits     map[string]*limits // by agent; of those that have some
+}
+
+// member is one thing that the broker can be at Entra: an identity of the
+// policy and, of a fleet, which of it.
+type member struct{ identity, name string }
+
+// principal is a member as the exchange and the cache want it.
+type principal struct {
+	exchange.Identity
+	key      string // in cache keys
+	tenant   string
+	clientID string
+	audience string // client id that users' tokens are issued for; "" when it cannot act for users
+}
+
+// limits count the requests of one agent.
+type limits struct {
+	configured policy.Limits
+	all, users *rate.Limiter // nil: any number
+}
+
+func newGeneration(rules Rules, before *generation) (*generation, error) {
+	g := &generation{Rules: rules, principals: map[member]*principal{}, limits: map[string]*limits{}}
+	if rules.Policy == nil || rules.Exchange == nil {
+		return nil, errors.New("rules need a policy and an exchange client")
+	}
+	var problems []error
+	if rules.Keys == nil && len(rules.Policy.KeyFiles()) > 0 {
+		problems = append(problems, errors.New("the policy names key files, and there are no keys"))
+	}
+	for name, identity := range rules.Policy.Identities {
+		source, ok := rules.Sources[identity.Source()]
+		if !ok && identity.Source() != "" {
+			problems = append(problems, fmt.Errorf("identity %s has no workload source", name))
+		}
+		g.addPrincipals(name, identity, source)
+	}
+	for name, agent := range rules.Policy.Agents {
+		if agent.OnBehalfOf != nil && rules.Users == nil {
+			problems = append(problems, fmt.Errorf("agent %s acts for users, and there is nothing to verify their tokens", name))
+		}
+		var old *limits
+		if before != nil {
+			old = before.limits[name]
+		}
+		if l := newLimits(agent.Limits, old); l != nil {
+			g.limits[name] = l
+		}
+	}
+	return g, errors.Join(problems...)
+}
+
+// addPrincipals adds each member of an identity.
+func (g *generation) addPrincipals(name string, identity policy.Identity, source workload.Source) {
+	application := func(clientID string) exchange.Application {
+		return exchange.Application{Tenant: identity.Tenant, ClientID: clientID, Source: source, Capabilities: identity.Capabilities}
+	}
+	add := func(memberName string, id exchange.Identity, audience string) {
+		tenant, clientID := id.Principal()
+		p := &principal{Identity: id, key: name, tenant: tenant, clientID: clientID, audience: audience}
+		if memberName != "" {
+			p.key += "/" + memberName
+		}
+		g.principals[member{name, memberName}] = p
+	}
+	switch {
+	case identity.Application != nil:
+		add("", application(identity.Application.ClientID), identity.Application.ClientID)
+	case identity.Agent != nil:
+		blueprint := application(identity.Agent.BlueprintID)
+		for _, id := range identity.Agent.AgentIDs {
+			add(id, exchange.Agent{Blueprint: blueprint, ID: id}, blueprint.ClientID)
+		}
+	case identity.AgentUser != nil:
+		agent := exchange.Agent{Blueprint: application(identity.AgentUser.BlueprintID), ID: identity.AgentUser.AgentID}
+		for _, user := range identity.AgentUser.Users {
+			add(user.Username+user.ObjectID, exchange.AgentUser{Agent: agent, Username: user.Username, ObjectID: user.ObjectID}, "")
+		}
+	case identity.ManagedIdentity != nil:
+		add("", exchange.ManagedIdentity{ID: managedidentity.ID(*identity.ManagedIdentity), Tenant: identity.Tenant}, "")
+	}
+}
+
+// newLimits keeps the count of old when the numbers are the same: a reload of
+// the policy gives nobody a fresh start.
+func newLimits(configured policy.Limits, old *limits) *limits {
+	if configured == (policy.Limits{}) {
+		return nil
+	}
+	if old != nil && old.configured == configured {
+		return old
+	}
+	perMinute := func(n int) *rate.Limiter {
+		if n == 0 {
+			return nil
+		}
+		return rate.NewLimiter(rate.Limit(float64(n)/60), n)
+	}
+	return &limits{configured: configured, all: perMinute(configured.PerMinute), users: perMinute(configured.OnBehalfOfPerMinute)}
+}
+
+// over counts a request of the agent and says whether it is one too many.
+func (g *generation) over(agent string, onBehalfOf bool) bool {
+	l := g.limits[agent]
+	if l == nil {
+		return false
+	}
+	over := l.all != nil && !l.all.Allow()
+	return onBehalfOf && l.users != nil && !l.users.Allow() || over
+}
+
+// permits reports whether an agent may still have, in general, what a cached
+// token is good for. Who asks and for which user is decided at each request.
+func (g *generation) permits(agentName, identityKey, tenant, clientID, scopes string, onBehalfOf bool) bool {
+	agent := g.Policy.Agents[agentName]
+	if agent == nil || agent.Blocked {
+		return false
+	}
+	listed := agent.Scopes
+	if onBehalfOf {
+		if agent.OnBehalfOf == nil {
+			return false
+		}
+		listed = agent.OnBehalfOf.Scopes
+	}
+	name, memberName, _ := strings.Cut(identityKey, "/")
+	p := g.principals[member{name, memberName}]
+	if p == nil || p.tenant != tenant || p.clientID != clientID || !slices.Contains(agent.Identities, name) {
+		return false
+	}
+	for scope := range strings.FieldsSeq(scopes) {
+		if !slices.Contains(listed, scope) && !agent.Audit {
+			return false
+		}
+	}
+	return true
+}

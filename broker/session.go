@@ -1,0 +1,103 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange/secret"
+)
+
+type cacheKey = cache.Key
+
+// maxSessions bounds the sessions that are kept; the one that was not used for
+// longest goes first.
+const maxSessions = 10_000
+
+// sessions are the users for whom agents may go on after the users' tokens
+// have expired. A session begins with an exchange of a token that was valid
+// then. It is known by that very token, which the agent goes on presenting.
+type sessions struct {
+	mu   sync.Mutex // guards the rest
+	held *simplelru.LRU[sessionKey, *session]
+}
+
+// sessionKey keeps agents, and identities, apart.
+type sessionKey struct {
+	agent, identity string
+	user            [32]byte // SHA-256 of the token that it began with
+}
+
+type session struct {
+	began time.Time
+	user  policy.User // as the token said
+	proof secret.Text // exchange.Token.Session
+}
+
+func newSessions() (*sessions, error) {
+	held, err := simplelru.NewLRU[sessionKey, *session](maxSessions, nil)
+	return &sessions{held: held}, err
+}
+
+// keep begins a session, or goes on with one by a new proof. An empty proof
+// leaves the old one in force.
+func (s *sessions) keep(key cacheKey, user *verified, proof secret.Text, now time.Time) {
+	if proof.Len() == 0 {
+		return
+	}
+	at := sessionKey{key.Agent, key.Identity, user.hash}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old, ok := s.held.Get(at); ok {
+		old.proof = proof
+		return
+	}
+	if user.inSession { // ended while the exchange was under way
+		return
+	}
+	s.held.Add(at, &session{began: now, user: user.User, proof: proof})
+}
+
+// find returns the user of a session that is younger than longest, and when it
+// ends.
+func (s *sessions) find(key sessionKey, longest time.Duration, now time.Time) (policy.User, time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, ok := s.held.Get(key)
+	if !ok {
+		return policy.User{}, time.Time{}, false
+	}
+	ends := found.began.Add(longest)
+	if !now.Before(ends) {
+		s.held.Remove(key)
+		return policy.User{}, time.Time{}, false
+	}
+	return found.user, ends, true
+}
+
+// proof returns what Entra is shown for a session; empty when it has ended.
+func (s *sessions) proof(key sessionKey) secret.Text {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found, ok := s.held.Peek(key); ok {
+		return found.proof
+	}
+	return secret.Text{}
+}
+
+// end ends the sessions that match, and returns how many there were.
+func (s *sessions) end(match func(agent, identity, userID string) bool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ended := 0
+	for _, key := range s.held.Keys() {
+		if held, ok := s.held.Peek(key); ok && match(key.agent, key.identity, held.user.Tenant+"/"+held.user.ObjectID) {
+			s.held.Remove(key)
+			ended++
+		}
+	}
+	return ended
+}

@@ -1,0 +1,81 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/secret"
+	"github.com/credfree/credfree/exchange/usertoken"
+)
+
+// verified is a user whose token we have verified, now or when a session began.
+type verified struct {
+	policy.User
+	token     secret.Text
+	hash      [sha256.Size]byte // of the token
+	inSession bool              // the token has expired, and a session goes on
+}
+
+// decide lets the policy decide, and finds out about the user where it has to
+// know. The error is a *Denied when the user's token is refused.
+func (b *Broker) decide(ctx context.Context, g *generation, r policy.Request, userToken secret.Text) (policy.Decision, *verified, error) {
+	d := g.Policy.Decide(r)
+	if d.Reason != policy.UserUnverified {
+		return d, nil, nil
+	}
+	user, err := b.verify(ctx, g, d, userToken)
+	if err != nil {
+		return d, nil, err
+	}
+	r.User = &user.User
+	if d = g.Policy.Decide(r); d.ResolveGroups {
+		if err := b.resolveGroups(ctx, g, d, user); err != nil {
+			return d, nil, err
+		}
+		d = g.Policy.Decide(r)
+	}
+	return d, user, nil
+}
+
+// verify verifies the user's token for the identity that was decided on.
+func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, userToken secret.Text) (*verified, error) {
+	p := g.principals[member{d.Identity, d.Member}]
+	raw := userToken.Reveal()
+	user := &verified{token: userToken, hash: sha256.Sum256([]byte(raw))}
+	got, err := g.Users.Verify(ctx, raw, usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
+	if err == nil {
+		user.User = policy.User{
+			Tenant: got.Tenant, ObjectID: got.ObjectID, Client: got.Client, Guest: got.Guest, Groups: got.Groups, GroupsOverage: got.GroupsOverage,
+			Roles: got.Roles, Scopes: got.Scopes, ACRS: got.ACRS, AMR: got.AMR, Expires: got.ExpiresAt,
+		}
+		return user, nil
+	}
+	failure, ok := errors.AsType[*usertoken.Error](err)
+	if !ok {
+		return nil, err
+	}
+	if longest := d.Agent.OnBehalfOf.LongRunning; failure.Problem == usertoken.Expired && longest > 0 {
+		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, user.hash}, longest, b.cfg.Now()); ok {
+			user.User, user.inSession = known, true
+			user.Expires = ends
+			return user, nil
+		}
+	}
+	if failure.Temporary() {
+		return nil, &exchange.Error{Reason: exchange.EntraUnavailable, Message: failure.Message, Hint: failure.Hint, Err: failure.Err}
+	}
+	return nil, &Denied{Agent: d.Agent.Name, Reason: policy.Reason("user_token_" + string(failure.Problem)), Rule: d.Rule, Hint: failure.Message + ": " + failure.Hint}
+}
+
+// proofOf is what the exchange shows Entra: the user's token while it is valid,
+// then the session.
+func (b *Broker) proofOf(key cacheKey, w *want) exchange.User {
+	user := exchange.User{Token: w.user.token, ObjectID: w.user.ObjectID}
+	if w.user.inSession {
+		user.Token, user.Session = secret.Text{}, b.sessions.proof(sessionKey{key.Agent, key.Identity, w.user.hash})
+	}
+	return user
+}

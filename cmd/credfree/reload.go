@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/credfree/credfree/broker/policy"
+)
+
+// pollInterval is how often the policy file is looked at. A change counts once
+// it has been the same for two looks, so that a file that is being written is not
+// taken for a shorter one. Kubernetes exchanges a mounted ConfigMap by a symbolic
+// link, which no watch on the file itself would see.
+const pollInterval = time.Second
+
+// reloadState is how the last attempt to put a policy in force went.
+type reloadState struct {
+	failed error            // why the file on the disk is not in force; nil when it is
+	count  map[string]int64 // of attempts, by outcome
+}
+
+// Outcomes of an attempt.
+const (
+	reloadApplied = "applied"
+	reloadRefused = "refused"
+)
+
+// watchPolicy puts the policy file in force whenever it changes, and at once on
+// SIGHUP, until ctx ends. What it says while it is not valid changes nothing.
+func (s *service) watchPolicy(ctx context.Context, path string, data []byte) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	w := policyWatch{path: path, applied: data}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			w.settled = true
+		case <-ticker.C:
+		}
+		w.look(s)
+	}
+}
+
+// policyWatch is what is known of a policy file.
+type policyWatch struct {
+	path    string
+	applied []byte // last content that was tried
+	seen    []byte // content at the last look, when that was another
+	missing bool
+	settled bool // do not wait for a second look
+}
+
+func (w *policyWatch) look(s *service) {
+	at := w.settled
+	w.settled = false
+	data, err := os.ReadFile(w.path)
+	if err != nil {
+		if !w.missing || at {
+			s.reloadFailed(err, "put the policy file back: until then the last one stays in force")
+		}
+		w.missing, w.seen = true, nil
+		return
+	}
+	same := bytes.Equal(data, w.applied)
+	switch {
+	case same && !w.missing && !at:
+		w.seen = nil
+		return
+	case !at && !same && (w.seen == nil || !bytes.Equal(data, w.seen)):
+		w.seen = data
+		return
+	}
+	w.applied, w.seen, w.missing = data, nil, false
+	p, err := policy.Parse(w.path, data)
+	if err == nil {
+		err = s.use(p)
+	}
+	if err != nil {
+		s.reloadFailed(err, "mend the policy file: until then the last one stays in force; credfree check --config "+w.path)
+	}
+}
+
+// use puts a policy in force, as a whole or not at all.
+func (s *service) use(p *policy.Policy) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.rules
+	rules, err := s.makeRules(p, before)
+	if err != nil {
+		return err
+	}
+	// First the doors that are new, which lead nowhere yet; last those that are
+	// gone, which lead nowhere any more.
+	if err := s.openSockets(rules.Sockets); err != nil {
+		return errors.Join(err, rules.close(before))
+	}
+	if err := s.broker.Use(rules.Rules); err != nil {
+		return errors.Join(err, s.closeSockets(before.Sockets), rules.close(before))
+	}
+	s.rules = rules
+	err = errors.Join(s.closeSockets(rules.Sockets), before.close(rules))
+	if err != nil {
+		s.cfg.log.Warn("something of the old policy could not be closed", "err", err)
+	}
+	s.reload.done(nil)
+	for _, warning := range p.Warnings {
+		s.cfg.log.Warn("policy: "+warning.String(), "hint", warning.Hint)
+	}
+	s.cfg.log.Info("policy in force", "policy", p.Revision, "before", before.Policy.Revision, "agents", len(p.Agents))
+	return nil
+}
+
+func (s *service) reloadFailed(err error, hint string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reload.done(err)
+	s.cfg.log.Error("the policy file is not in force", "err", err.Error(), "hint", hint, "in_force", s.rules.Policy.Revision)
+}
+
+func (r *reloadState) done(err error) {
+	if r.count == nil {
+		r.count = map[string]int64{}
+	}
+	outcome := reloadApplied
+	if err != nil {
+		outcome = reloadRefused
+	}
+	r.count[outcome]++
+	r.failed = err
+}

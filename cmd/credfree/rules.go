@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
+
+	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/broker/peer"
+	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/managedidentity"
+	"github.com/credfree/credfree/exchange/usertoken"
+	"github.com/credfree/credfree/exchange/workload"
+)
+
+// ruleSet is a policy with what this program has made for it.
+type ruleSet struct {
+	broker.Rules
+	sources map[string]*watched // by their names in the policy
+}
+
+// makeRules makes what the policy names. What it has in common with before, nil
+// for none, is taken over: what was learnt of Entra's troubles and of its keys
+// outlives a change of the agents.
+func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error) {
+	r := &ruleSet{Rules: broker.Rules{Policy: p, Keys: peer.NewKeys(p.KeyFiles()), Sockets: s.socketsOf(p)}, sources: map[string]*watched{}}
+	if before != nil && sameCloud(before.Policy.Cloud, p.Cloud) {
+		r.Exchange, r.Users, r.Graph = before.Exchange, before.Users, before.Graph
+	} else if err := s.connect(r); err != nil {
+		return nil, err
+	}
+	r.Sources = make(map[string]workload.Source, len(p.Sources))
+	for name, source := range p.Sources {
+		made, err := newSource(source, p.Cloud.Audience)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("source %s: %w", name, err), r.close(before))
+		}
+		r.sources[name] = &watched{Source: made, audience: p.Cloud.Audience, fresh: source.File != nil}
+		r.Sources[name] = r.sources[name]
+	}
+	return r, nil
+}
+
+func sameCloud(a, b policy.Cloud) bool {
+	return a.Authority == b.Authority && a.CAFile == b.CAFile && a.Audience == b.Audience
+}
+
+// connect makes the clients of the policy's cloud.
+func (s *service) connect(r *ruleSet) error {
+	cloud, telemetry := r.Policy.Cloud, s.cfg.telemetry
+	transport, err := entraTransport(cloud)
+	if err != nil {
+		return err
+	}
+	r.Graph = telemetry.instrument(transport)
+	// The machine's endpoint is its own, and behind no proxy.
+	machine, err := managedidentity.New(managedidentity.Config{Transport: &http.Transport{}})
+	if err != nil {
+		return err
+	}
+	r.Exchange, err = exchange.New(exchange.Config{
+		Authority: cloud.Authority, Audience: cloud.Audience, Transport: telemetry.instrument(transport), Tracer: telemetry.tracer(),
+		ManagedIdentity: machine, Legs: broker.Legs(s.cache),
+	})
+	if err != nil {
+		return err
+	}
+	r.Users, err = usertoken.New(usertoken.Config{Authority: cloud.Authority, Transport: telemetry.instrument(transport)})
+	return err
+}
+
+// close ends what these rules have and others, nil for none, have not.
+func (r *ruleSet) close(others *ruleSet) error {
+	if others == nil || others.Users != r.Users {
+		r.Users.Close()
+	}
+	var problems []error
+	for _, source := range r.sources {
+		if closer, ok := source.Source.(io.Closer); ok {
+			problems = append(problems, closer.Close())
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// socketsOf maps the paths of the policy's sockets to their names in it.
+func (s *service) socketsOf(p *policy.Policy) map[string]string {
+	sockets := map[string]string{}
+	for _, name := range p.Sockets() {
+		path := name
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(s.cfg.socketDir, name)
+		}
+		sockets[path] = name
+	}
+	return sockets
+}
+
+// openSockets listens on those sockets that are new. When one fails, none of
+// the new ones stays.
+func (s *service) openSockets(sockets map[string]string) error {
+	opened := map[string]net.Listener{}
+	for path := range sockets {
+		if s.sockets[path] != nil {
+			continue
+		}
+		l, err := peer.ListenUnix(path)
+		if err != nil {
+			for _, l := range opened {
+				err = errors.Join(err, l.Close())
+			}
+			return err
+		}
+		opened[path] = l
+	}
+	maps.Copy(s.sockets, opened)
+	if s.fatal != nil { // else serve accepts
+		for _, l := range opened {
+			s.accept(l, s.agents)
+		}
+	}
+	return nil
+}
+
+// closeSockets stops listening where the rules do not say so any more.
+func (s *service) closeSockets(sockets map[string]string) error {
+	var problems []error
+	for path, l := range s.sockets {
+		if _, ok := sockets[path]; !ok {
+			problems = append(problems, l.Close())
+			delete(s.sockets, path)
+		}
+	}
+	return errors.Join(problems...)
+}
