@@ -82,11 +82,19 @@ func peerOf(ctx context.Context) (peer.Peer, error) {
 
 func newWorld(t testing.TB, options ...func(*broker.Config, *broker.Rules)) *world {
 	t.Helper()
+	return newWorldOf(t, func(*entratest.Directory) {}, options...)
+}
+
+// newWorldOf is newWorld with another directory.
+func newWorldOf(t testing.TB, change func(*entratest.Directory), options ...func(*broker.Config, *broker.Rules)) *world {
+	t.Helper()
+	directory := entratest.DemoDirectory(issuerURL)
+	change(&directory)
 	dir := t.TempDir()
 	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL})
 	check(t, err)
 	entra, err := entratest.New(entratest.Config{
-		BaseURL: authority, Directory: entratest.DemoDirectory(issuerURL), HTTPClient: &http.Client{Transport: issuer.RoundTripper()},
+		BaseURL: authority, Directory: directory, HTTPClient: &http.Client{Transport: issuer.RoundTripper()},
 	})
 	check(t, err)
 	w := &world{entra: entra, file: filepath.Join(dir, "workload-token"), audit: &sink{}, spans: tracetest.NewSpanRecorder()}
@@ -99,6 +107,7 @@ func newWorld(t testing.TB, options ...func(*broker.Config, *broker.Rules)) *wor
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(w.spans)).Tracer("test")
 	w.cache, err = cache.New[exchange.Token](cache.Config{})
 	check(t, err)
+	t.Cleanup(func() { check(t, w.cache.Close(context.WithoutCancel(t.Context()))) })
 	client, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: entra.RoundTripper(), Tracer: tracer, Legs: broker.Legs(w.cache)})
 	check(t, err)
 	recorder, err := issuance.NewRecorder(issuance.Config{Audit: w.audit, Tracer: tracer})
