@@ -243,7 +243,7 @@ func (r *reader) usernames(items []place) []AgentUserName {
 		user := AgentUserName{Username: strings.ToLower(text)}
 		switch {
 		case !ok:
-		case !usernameForm.MatchString(user.Username):
+		case !printable(text) || !usernameForm.MatchString(user.Username):
 			r.problem(item, quote(text)+" is not a user principal name", "write <name>@<domain>, as on the user's page in the Entra admin center")
 		case once.again(user.Username):
 			r.problem(item, quote(text)+" is listed twice", "remove one of the two")

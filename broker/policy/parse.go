@@ -156,7 +156,7 @@ func (r *reader) tenant(at place) string {
 	switch {
 	case tenant == "common" || tenant == "organizations" || tenant == "consumers":
 		r.problem(at, tenant+" is no tenant", "write the GUID of the tenant that the identities live in: Entra issues tokens without a user for one tenant only")
-	case len(tenant) > 253 || !isGUID(tenant) && !domain.MatchString(tenant):
+	case len(tenant) > 253 || !printable(text) || !isGUID(tenant) && !domain.MatchString(tenant):
 		r.problem(at, quote(text)+" is neither a GUID nor a domain", "copy the tenant ID from the overview page in the Entra admin center")
 	}
 	return tenant
