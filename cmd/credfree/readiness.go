@@ -24,6 +24,7 @@ func (s *service) parts() []admin.Part {
 		{Name: "policy", Check: s.policyState},
 		{Name: "audit", Check: s.auditState},
 		{Name: "entra", Check: s.entraState, ReportOnly: true},
+		{Name: "isolation", Check: s.isolationState, ReportOnly: true},
 	}
 	for name, source := range rules.sources {
 		parts = append(parts, admin.Part{Name: "source " + name, Check: sourceState(source)})

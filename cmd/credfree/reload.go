@@ -38,11 +38,15 @@ func (s *service) watchPolicy(ctx context.Context, path string, data []byte) {
 	defer signal.Stop(hangup)
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
+	daily := time.NewTicker(24 * time.Hour)
+	defer daily.Stop()
 	w := policyWatch{path: path, applied: data}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-daily.C:
+			s.warnOfExpiry()
 		case <-hangup:
 			w.settled = true
 		case <-ticker.C:
@@ -137,4 +141,20 @@ func (r *reloadState) done(err error) {
 	}
 	r.count[outcome]++
 	r.failed = err
+}
+
+// expirySoon is how early agents that expire are named.
+const expirySoon = 30 * 24 * time.Hour
+
+// warnOfExpiry names the agents that have expired, or soon will.
+func (s *service) warnOfExpiry() {
+	now := time.Now()
+	for _, agent := range s.inForce().Policy.Expiring(now, expirySoon) {
+		message := "an agent expires soon"
+		if !now.Before(agent.Expires) {
+			message = "an agent has expired: it gets no tokens"
+		}
+		s.cfg.log.Warn(message, "agent", agent.Name, "owner", agent.Owner, "last_day", agent.Expires.AddDate(0, 0, -1).Format(time.DateOnly),
+			"hint", "ask its owner whether it is still needed, and change expires")
+	}
 }

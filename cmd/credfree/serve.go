@@ -71,6 +71,8 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
+	s.warnOfExposures()
+	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watchPolicy(watching, path, data) })

@@ -38,14 +38,15 @@ type serviceConfig struct {
 
 // service is a broker with its listeners.
 type service struct {
-	cfg       serviceConfig
-	broker    *broker.Broker
-	cache     *cache.Cache[exchange.Token]
-	recorder  *issuance.Recorder
-	agents    *http.Server
-	operators *http.Server
-	tcp       [2]net.Listener // for agents, and for operators
-	serving   sync.WaitGroup  // of all listeners
+	cfg        serviceConfig
+	broker     *broker.Broker
+	cache      *cache.Cache[exchange.Token]
+	recorder   *issuance.Recorder
+	undumpable error // why the broker's memory can be dumped; nil when it cannot
+	agents     *http.Server
+	operators  *http.Server
+	tcp        [2]net.Listener // for agents, and for operators
+	serving    sync.WaitGroup  // of all listeners
 
 	mu      sync.Mutex // guards the rest; held while a policy is put in force
 	rules   *ruleSet
@@ -56,7 +57,7 @@ type service struct {
 
 // newService listens, and serves nobody yet.
 func newService(cfg serviceConfig) (*service, error) {
-	s := &service{cfg: cfg, sockets: map[string]net.Listener{}}
+	s := &service{cfg: cfg, sockets: map[string]net.Listener{}, undumpable: makeUndumpable()}
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
