@@ -162,7 +162,8 @@ func (l *unixListener) checkVacant() error {
 func (l *unixListener) bind() error {
 	fd := int(l.folder.Fd())
 	path := l.addr.Name
-	temp := "." + rand.Text()[:12]
+	// No longer than the name, if that can be unique: what fits for the one fits for the other.
+	temp := "." + rand.Text()[:min(12, max(len(l.name)-1, 6))]
 	at := filepath.Join(filepath.Dir(path), temp)
 	if len(at) > maxSocketPath {
 		at = fmt.Sprintf("/proc/self/fd/%d/%s", fd, temp)
