@@ -74,6 +74,37 @@ func TestGoldenTraces(t *testing.T) {
 				t.Error("it was allowed")
 			}
 		},
+		"on-behalf-of": func(t *testing.T, w *world) {
+			w.use(t, assistant(""))
+			_, err := w.actFor(as(t, 10001), w.userToken(t, nil), userRead)
+			check(t, err)
+		},
+		"user-refused": func(t *testing.T, w *world) {
+			w.use(t, assistant("      users: {roles: [Analyst]}\n"))
+			if _, err := w.actFor(as(t, 10001), w.userToken(t, nil), userRead); err == nil {
+				t.Error("it was allowed")
+			}
+		},
+		"agent-user": func(t *testing.T, w *world) {
+			w.use(t, assistant(""))
+			_, err := w.Issue(as(t, 10001), broker.Request{Door: "oauth", Grant: "client_credentials", Identity: "agent-user", Scope: userRead})
+			check(t, err)
+		},
+		"audited": func(t *testing.T, w *world) {
+			w.use(t, assistant("    mode: audit\n"))
+			_, err := w.ask(as(t, 10001), vault)
+			check(t, err)
+		},
+		"session": func(t *testing.T, w *world) {
+			w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+			user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = time.Minute })
+			_, err := w.actFor(as(t, 10001), user, userRead)
+			check(t, err)
+			time.Sleep(2 * time.Minute)
+			w.spans.Reset()
+			_, err = w.actFor(as(t, 10001), user, userRead)
+			check(t, err)
+		},
 		"no-workload-token": func(t *testing.T, w *world) {
 			check(t, os.Remove(w.file))
 			if _, err := w.ask(as(t, 10001), graph); err == nil {
