@@ -166,7 +166,6 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 	if w.user != nil {
 		question.User = &w.user.User
 	}
-	question.Now = b.cfg.Now()
 	d := now.Policy.Decide(question)
 	rec.Revision = now.Policy.Revision
 	if !d.Allowed {

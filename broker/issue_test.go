@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +83,29 @@ func TestDenials(t *testing.T) {
 	}
 	if got := w.entra.TokenRequests(); got != 0 {
 		t.Errorf("Entra was asked %d times", got)
+	}
+}
+
+// A key that is in no file makes its bearer nobody, whatever its uid.
+func TestWrongKeyIsNobodys(t *testing.T) {
+	w := newWorld(t)
+	file := filepath.Join(t.TempDir(), "key")
+	check(t, os.WriteFile(file, []byte("the-key-of-the-keyed-agent"), 0o600))
+	w.rules.Policy = w.policy(t, agents+"  keyed: {identity: demo, callers: [{tcp: {keyFile: "+file+"}}], allow: {scopes: [graph]}}\n")
+	w.rules.Keys = peer.NewKeys(w.rules.Policy.KeyFiles())
+	check(t, w.Use(w.rules))
+	for key, want := range map[string]string{"": "researcher", "the-key-of-the-keyed-agent": "keyed", "some-other-key-of-anybody": ""} {
+		_, err := w.Issue(as(t, 10001), broker.Request{Scope: graph, Key: key})
+		if want == "" {
+			if got := denial(t, err).Reason; got != policy.UnknownAgent {
+				t.Errorf("got %s for a wrong key, want %s", got, policy.UnknownAgent)
+			}
+			continue
+		}
+		check(t, err)
+		if got := w.audit.last(t)["agent"]; got != want {
+			t.Errorf("got agent %v with key %q, want %s", got, key, want)
+		}
 	}
 }
 
