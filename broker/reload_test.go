@@ -82,6 +82,7 @@ func TestReloadWhileInFlight(t *testing.T) {
 		"blocked":  {assistant("    blocked: true\n"), 0},
 		"scope":    {strings.Replace(assistant(""), graph+", ", "", 1), 0},
 		"identity": {strings.Replace(assistant(""), "    identity: demo\n    identities: [demo, agent, agent-user]", "    identity: agent", 1), 0},
+		"default":  {strings.Replace(assistant(""), "    identity: demo\n", "    identity: agent\n", 1), 1},
 		"caller":   {strings.Replace(assistant(""), "10001", "10009", 1), 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -57,8 +57,8 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 	if !ok {
 		return nil, err
 	}
-	if longest := d.Agent.OnBehalfOf.LongRunning; failure.Problem == usertoken.Expired && longest > 0 {
-		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, user.hash}, longest, b.cfg.Now()); ok {
+	if failure.Problem == usertoken.Expired {
+		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, user.hash}, d.Agent.OnBehalfOf.LongRunning, b.cfg.Now()); ok {
 			user.User, user.inSession = known, true
 			user.Expires = ends
 			return user, nil

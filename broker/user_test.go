@@ -1,7 +1,9 @@
 package broker_test
 
 import (
+	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -265,6 +267,21 @@ func TestLongRunning(t *testing.T) {
 			}
 		})
 	})
+	t.Run("signed by a key that is gone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, user := begin(t)
+			for range 5 {
+				w.entra.RotateKeys()
+			}
+			time.Sleep(2 * time.Hour)
+			_, err := w.actFor(as(t, 10001), user, userRead) // makes the verifier look for the keys again
+			check(t, err)
+			synctest.Wait()
+			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_unknown_key" {
+				t.Errorf("got %v, want no session on a token that cannot be verified", err)
+			}
+		})
+	})
 	t.Run("revoked at Entra", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, user := begin(t)
@@ -276,6 +293,42 @@ func TestLongRunning(t *testing.T) {
 			}
 		})
 	})
+}
+
+// Whoever answers in Entra's place: the token of another user is not released.
+func TestAnotherUsersTokenIsWithheld(t *testing.T) {
+	w := newWorldOf(t, func(d *entratest.Directory) {
+		d.Tenants[0].Users = append(d.Tenants[0].Users, entratest.User{ObjectID: groupID, UserPrincipalName: "eve@demo.example"})
+	})
+	other := w.userToken(t, func(r *entratest.UserTokenRequest) { r.User = groupID })
+	client, err := exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: swapping{w.entra.RoundTripper(), other.Reveal()}})
+	check(t, err)
+	w.rules.Exchange = client
+	w.use(t, assistant(""))
+	issued, err := w.actFor(as(t, 10001), w.userToken(t, nil), userRead)
+	if got := asExchangeError(t, err); got.Reason != exchange.TokenMismatch || issued.Token.Len() > 0 || w.cache.Stats().Entries != 0 {
+		t.Errorf("got %s, want %s and nothing kept", got.Reason, exchange.TokenMismatch)
+	}
+}
+
+// swapping puts another user's token into each request.
+type swapping struct {
+	next  http.RoundTripper
+	token string
+}
+
+func (s swapping) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, err
+	}
+	form.Set("assertion", s.token)
+	req.Body, req.ContentLength = io.NopCloser(strings.NewReader(form.Encode())), int64(len(form.Encode()))
+	return s.next.RoundTrip(req)
 }
 
 func asExchangeError(t testing.TB, err error) *exchange.Error {
