@@ -226,9 +226,10 @@ func TestIdentitiesThatCannot(t *testing.T) {
 // before: whether it has expired or Entra has changed its keys.
 func TestLegsAreRenewed(t *testing.T) {
 	for name, spoil := range map[string]func(t *testing.T, e *entra){
-		"keys": func(_ *testing.T, e *entra) {
-			for range 5 {
+		"keys": func(t *testing.T, e *entra) {
+			for range 5 { // until the first is not published any more
 				e.server.RotateKeys()
+				e.userToken(t, entratest.DemoClientID)
 			}
 		},
 		"time": func(t *testing.T, e *entra) {
@@ -247,8 +248,12 @@ func TestLegsAreRenewed(t *testing.T) {
 					t.Fatal(err)
 				}
 				spoil(t, e)
+				before := e.count()
 				if _, err := e.client.Token(t.Context(), identity(e), exchange.Request{Scopes: []string{graph}}); err != nil {
 					t.Errorf("got %v, want a token by new legs", err)
+				}
+				if e.count()-before < 3 {
+					t.Errorf("got %d requests, want the legs taken anew", e.count()-before)
 				}
 			})
 		}

@@ -74,8 +74,11 @@ func TestRecovery(t *testing.T) {
 		"the workload token is replaced": r.lab.refreshTokens,
 		"Entra's keys are replaced":      func() error { host.Server.RotateKeys(); return nil },
 		"Entra's keys are all others": func() error {
-			for range 5 {
+			for range 5 { // until the first is not published any more
 				host.Server.RotateKeys()
+				if err := r.lab.refreshTokens(); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
