@@ -32,13 +32,14 @@ var arrows = map[string]struct {
 	"broker/cache":             {nil, "the cache keeps values it cannot read"},
 	"broker/issuance":          {nil, "a record is made of words, so that no token can get into it"},
 	"broker/client":            {nil, "agents link it"},
+	"broker/review":            {[]string{"broker/policy"}, "a review reads what was recorded, and issues nothing"},
 	"broker": {[]string{"broker/policy", "broker/peer", "broker/cache", "broker/issuance",
 		"exchange", "exchange/managedidentity", "exchange/secret", "exchange/usertoken", "exchange/workload"}, "the one use case"},
 	"broker/localapi":    {[]string{"broker", "broker/client", "broker/peer", "broker/policy", "exchange", "exchange/secret"}, "doors decode and render"},
 	"broker/admin":       {[]string{"broker/peer"}, "operators see states, not tokens"},
 	"examples":           {nil, "a stranger's code"},
 	"examples/go-oauth2": {nil, "a stranger's code"},
-	"cmd/credfree": {[]string{"broker", "broker/admin", "broker/cache", "broker/client", "broker/issuance", "broker/localapi", "broker/peer", "broker/policy",
+	"cmd/credfree": {[]string{"broker", "broker/admin", "broker/cache", "broker/client", "broker/issuance", "broker/localapi", "broker/peer", "broker/policy", "broker/review",
 		"exchange", "exchange/entratest", "exchange/managedidentity", "exchange/usertoken", "exchange/workload", "exchange/workload/aws", "exchange/workload/spiffe"}, "the wiring"},
 }
 

@@ -39,6 +39,7 @@ func TestReloadTakesRightsAway(t *testing.T) {
 		forUser    policy.Reason
 	}{
 		{"nothing", assistant("# a comment\n"), 4, "", ""},
+		{"a user who is blocked", assistant("") + "blocked: {users: [" + entratest.DemoTenantID + "/" + entratest.DemoUserID + "]}\n", 3, "", policy.UserBlocked},
 		{"the user's client", strings.Replace(assistant(""), entratest.DemoFrontendClientID, groupID, 1), 3, "", policy.UserClientNotAllowed},
 		{"acting for users", assistant("")[:strings.Index(assistant(""), "    onBehalfOf")], 3, "", policy.OnBehalfOfNotAllowed},
 		{"a scope", strings.Replace(assistant(""), graph+", ", "", 1), 1, policy.ScopeNotAllowed, ""},
@@ -69,6 +70,21 @@ func TestReloadTakesRightsAway(t *testing.T) {
 		w.use(t, assistant(""))
 		_, err := w.ask(as(t, 10001), graph)
 		check(t, err)
+	}
+}
+
+// The tokens in between go with the identity that they are for.
+func TestReloadDropsLegs(t *testing.T) {
+	w := newWorld(t)
+	w.use(t, assistant(""))
+	_, err := w.Issue(as(t, 10001), broker.Request{Identity: "agent-user", Scope: userRead})
+	check(t, err)
+	rules := w.rules
+	rules.Policy, err = policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+"\n"))
+	check(t, err)
+	check(t, w.Use(rules))
+	if got := w.cache.Stats().Entries; got != 0 {
+		t.Errorf("got %d entries, want none", got)
 	}
 }
 

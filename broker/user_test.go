@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -193,7 +194,11 @@ func TestOnBehalfOfEndsWithTheUser(t *testing.T) {
 		if left := time.Until(issued.ExpiresAt); left > 10*time.Minute {
 			t.Errorf("the token is said to be good for %s, the user's is for 10m", left)
 		}
-		time.Sleep(10 * time.Minute)
+		time.Sleep(9*time.Minute + 50*time.Second)
+		_, err = w.actFor(as(t, 10001), user, userRead)
+		check(t, err)
+		synctest.Wait()
+		time.Sleep(10 * time.Second)
 		if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
 			t.Errorf("got %v after the end of the user's token", err)
 		}
@@ -258,6 +263,40 @@ func TestLongRunning(t *testing.T) {
 			})
 		})
 	}
+	t.Run("does not begin before it may", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.use(t, assistant(""))
+			user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 10 * time.Minute })
+			_, err := w.actFor(as(t, 10001), user, userRead)
+			check(t, err)
+			w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+			time.Sleep(time.Hour)
+			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
+				t.Errorf("got %v, want no session for what was exchanged before", err)
+			}
+		})
+	})
+	t.Run("ended while it is used", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, user := begin(t)
+			time.Sleep(time.Hour)
+			w.entra.SetBehavior(entratest.Behavior{Delay: 5 * time.Second})
+			var asking sync.WaitGroup
+			asking.Go(func() {
+				if issued, err := w.actFor(as(t, 10001), user, userRead); err == nil || issued.Token.Len() > 0 {
+					t.Error("a token was released")
+				}
+			})
+			time.Sleep(time.Second)
+			w.Purge(broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID})
+			asking.Wait()
+			time.Sleep(10 * time.Second) // the exchange has ended
+			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
+				t.Errorf("got %v, want the session to stay ended", err)
+			}
+		})
+	})
 	t.Run("is the agent's own", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, user := begin(t)
@@ -339,6 +378,20 @@ func asExchangeError(t testing.TB, err error) *exchange.Error {
 		t.Fatalf("got %v, want an *exchange.Error", err)
 	}
 	return failure
+}
+
+// A token that was challenged is not served again once the challenge is met.
+func TestClaimsReplaceWhatWasChallenged(t *testing.T) {
+	w := newWorld(t)
+	first, err := w.ask(as(t, 10001), graph)
+	check(t, err)
+	met, err := w.Issue(as(t, 10001), broker.Request{Scope: graph, Claims: `{"access_token":{"nbf":{"essential":true,"value":"1"}}}`})
+	check(t, err)
+	after, err := w.ask(as(t, 10001), graph)
+	check(t, err)
+	if after.Token.Reveal() == first.Token.Reveal() || met.Token.Reveal() == first.Token.Reveal() {
+		t.Error("the token that was challenged is served again")
+	}
 }
 
 // Groups that the token cannot list are asked for where the policy allows it,
