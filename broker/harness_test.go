@@ -3,6 +3,9 @@ package broker_test
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -49,6 +52,15 @@ agents:
     allow: {scopes: [` + graph + `]}
 `
 
+// issuerKey spares each test the time to make one.
+var issuerKey = sync.OnceValue(func() crypto.Signer {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 // world is a broker over the emulator, all in process.
 type world struct {
 	*broker.Broker
@@ -91,7 +103,7 @@ func newWorldOf(t testing.TB, change func(*entratest.Directory), options ...func
 	directory := entratest.DemoDirectory(issuerURL)
 	change(&directory)
 	dir := t.TempDir()
-	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL})
+	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL, Key: issuerKey()})
 	check(t, err)
 	entra, err := entratest.New(entratest.Config{
 		BaseURL: authority, Directory: directory, HTTPClient: &http.Client{Transport: issuer.RoundTripper()},

@@ -3,6 +3,9 @@ package exchange_test
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +37,15 @@ const (
 	graph     = "https://graph.microsoft.com/.default"
 )
 
+// issuerKey spares each test the time to make one.
+var issuerKey = sync.OnceValue(func() crypto.Signer {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 // entra is the emulator in process, with a client of it and the application's
 // workload token in a file.
 type entra struct {
@@ -48,7 +60,7 @@ type entra struct {
 
 func newEntra(t testing.TB, options ...func(*exchange.Config)) *entra {
 	t.Helper()
-	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL})
+	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: issuerURL, Key: issuerKey()})
 	if err != nil {
 		t.Fatal(err)
 	}

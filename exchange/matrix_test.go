@@ -2,9 +2,6 @@ package exchange_test
 
 import (
 	"context"
-	"crypto"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -36,14 +33,6 @@ const (
 	principal  = "99999999-0000-4000-8000-000000000004"
 )
 
-var matrixKey = sync.OnceValue(func() crypto.Signer {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		panic(err)
-	}
-	return key
-})
-
 // setting is a platform with its workload, before there is an Entra.
 type setting struct {
 	issuer  *entratest.Issuer
@@ -53,7 +42,7 @@ type setting struct {
 
 func newSetting(t *testing.T, platform entratest.Platform, w entratest.Workload) setting {
 	t.Helper()
-	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{Platform: platform, Key: matrixKey(), Algorithms: []string{"RS256"}})
+	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{Platform: platform, Key: issuerKey(), Algorithms: []string{"RS256"}})
 	must(t, err)
 	subject, err := issuer.Subject(w)
 	must(t, err)
