@@ -30,10 +30,14 @@ type Request struct {
 	Raw        bool        // the door hands out the token itself
 }
 
-// Issued is the answer to a Request. ID is set on errors too.
+// Issued is the answer to a Request. ID is set on errors too, and so are Tenant
+// and ClientID once the policy has allowed the request.
 type Issued struct {
-	ID    string // of the issuance; in the audit line and on the span
-	Token exchange.Token
+	ID string // of the issuance; in the audit line and on the span
+	// Tenant and ClientID are those of the identity at Entra. On behalf of a user,
+	// ClientID is whom the user's token has to be issued for.
+	Tenant, ClientID string
+	Token            exchange.Token
 	// ExpiresAt is when to ask again at the latest: the end of the token, or
 	// earlier where the policy says so (advertise).
 	ExpiresAt time.Time
@@ -67,6 +71,10 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 
 	// 3. Reuse a token, or exchange for one.
 	w := &want{Decision: decision, principal: g.principals[member{decision.Identity, decision.Member}], exchange: g.Exchange, claims: req.Claims, user: user}
+	issued := Issued{ID: rec.ID, Tenant: w.tenant, ClientID: w.clientID}
+	if user != nil {
+		issued.ClientID = w.audience
+	}
 	token, expires, err := b.obtain(ctx, rec, w)
 
 	// 4. What was allowed before the exchange may not be any more.
@@ -81,15 +89,16 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 	// 5. Record. No audit line, no token.
 	b.conclude(rec, token, expires, err)
 	if failure := b.cfg.Recorder.Close(ctx, rec); failure != nil {
-		return Issued{ID: rec.ID}, &AuditError{Err: failure}
+		return issued, &AuditError{Err: failure}
 	}
 	if err != nil {
-		return Issued{ID: rec.ID}, withID(err, rec.ID)
+		return issued, withID(err, rec.ID)
 	}
 	if most := decision.Agent.Advertise; most > 0 && expires.After(rec.Start.Add(most)) {
 		expires = rec.Start.Add(most)
 	}
-	return Issued{ID: rec.ID, Token: token, ExpiresAt: expires, Scope: decision.Scope}, nil
+	issued.Token, issued.ExpiresAt, issued.Scope = token, expires, decision.Scope
+	return issued, nil
 }
 
 // begin reads who is at the other end of the connection and starts the record.

@@ -3,6 +3,7 @@ package exchange_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -151,8 +152,7 @@ func TestIdentities(t *testing.T) {
 	}
 }
 
-// The tenant of an agent is where its blueprint is asked, and the spans of the
-// legs say which is which.
+// The spans of the legs say which is which.
 func TestLegsAreTraced(t *testing.T) {
 	e := newEntra(t, withKeeper)
 	if _, err := e.client.Token(t.Context(), e.agentUser(), exchange.Request{Scopes: []string{userRead}}); err != nil {
@@ -203,6 +203,14 @@ func TestIdentitiesThatCannot(t *testing.T) {
 		}, "not handed out"},
 		"the token exchange by its id": {func(e *entra) (exchange.Identity, exchange.Request) {
 			return e.app, exchange.Request{Scopes: []string{entratest.TokenExchangeResourceID + "/.default"}}
+		}, "not handed out"},
+		"the token exchange of the cloud": {func(e *entra) (exchange.Identity, exchange.Request) {
+			client, err := exchange.New(exchange.Config{Authority: authority, Audience: "api://federation.example", Transport: e.sent})
+			if err != nil {
+				panic(err)
+			}
+			e.client = client
+			return e.app, exchange.Request{Scopes: []string{"api://federation.example/.default"}}
 		}, "not handed out"},
 		"two proofs of a user": {func(e *entra) (exchange.Identity, exchange.Request) {
 			user := e.userToken(t, entratest.DemoClientID)
@@ -376,11 +384,8 @@ func TestAnothersTokenIsWithheld(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newEntra(t)
 			claims := map[string]any{}
-			for _, part := range []map[string]any{test.base, test.changes} {
-				for key, value := range part {
-					claims[key] = value
-				}
-			}
+			maps.Copy(claims, test.base)
+			maps.Copy(claims, test.changes)
 			text, err := json.Marshal(claims)
 			if err != nil {
 				t.Fatal(err)

@@ -183,10 +183,11 @@ func (w workloadAPI) FetchJWTSVID(context.Context, *workloadpb.JWTSVIDRequest) (
 	return &workloadpb.JWTSVIDResponse{Svids: []*workloadpb.JWTSVID{{SpiffeId: w.subject, Svid: w.text}}}, nil
 }
 
+// write makes a file, which may be a program.
 func write(t *testing.T, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	must(t, os.WriteFile(path, []byte(text), 0o700)) //nolint:gosec // one of them is a program
+	must(t, os.WriteFile(path, []byte(text), 0o700))
 	return path
 }
 

@@ -27,6 +27,10 @@ const DefaultURL = "http://127.0.0.1:7400"
 // TokenPath is the token endpoint of the OAuth door.
 const TokenPath = "/oauth2/token"
 
+// ManagedIdentityPath is where a broker answers like App Service. An agent whose
+// IDENTITY_ENDPOINT is a broker's URL with this path needs no code of its own.
+const ManagedIdentityPath = "/msi/token"
+
 // IssuanceHeader is on every answer of a broker.
 const IssuanceHeader = "Credfree-Issuance-Id"
 
@@ -84,7 +88,11 @@ type TokenRequest struct {
 	Scope    string // one or more scopes of one resource, separated by spaces; required
 	Agent    string // the agent's own name, compared with what the broker knows; "" skips it
 	Identity string // identity to act as; "" for the agent's default
-	Claims   string // claims challenge to satisfy; "" for none
+	Claims   string // claims challenge to satisfy, a JSON object; "" for none
+	// UserToken is the access token of the user to act for, issued for the
+	// identity; "" asks for a token of the agent itself. It is a secret in the
+	// open: do not log the request.
+	UserToken string
 }
 
 // Token is an access token. Its text is in the open: hand it on, do not log it.
@@ -141,10 +149,16 @@ func (e *UnreachableError) Error() string {
 // Unwrap returns the network's error.
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// Token asks for an access token of the agent itself. The error is an *Error
-// when the broker refused, an *UnreachableError when none answered.
+// Token asks for an access token of the agent itself or, with a UserToken, to
+// act for that user (RFC 8693). The error is an *Error when the broker refused,
+// an *UnreachableError when none answered.
 func (c *Client) Token(ctx context.Context, req TokenRequest) (Token, error) {
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {req.Scope}}
+	if req.UserToken != "" {
+		form.Set("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
+		form.Set("subject_token", req.UserToken)
+		form.Set("subject_token_type", "urn:ietf:params:oauth:token-type:access_token")
+	}
 	for name, value := range map[string]string{"client_id": req.Agent, "identity": req.Identity, "claims": req.Claims} {
 		if value != "" {
 			form.Set(name, value)

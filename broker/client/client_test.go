@@ -53,6 +53,41 @@ func TestRequestAndAnswer(t *testing.T) {
 	}
 }
 
+// A user's token goes by RFC 8693, and in the body.
+func TestOnBehalfOf(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseForm(); err != nil {
+			t.Error(err)
+		}
+		want := map[string]string{
+			"grant_type":         "urn:ietf:params:oauth:grant-type:token-exchange",
+			"subject_token":      "the-user's",
+			"subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+			"scope":              "https://a/b",
+		}
+		for name, value := range want {
+			if got := r.PostForm.Get(name); got != value {
+				t.Errorf("got %s=%q, want %q", name, got, value)
+			}
+		}
+		if len(r.PostForm) != len(want) || r.URL.RawQuery != "" || r.Header.Get("Authorization") != "" {
+			t.Errorf("got %d parameters, want %d, at %s", len(r.PostForm), len(want), r.URL)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if _, err := w.Write([]byte(`{"access_token":"t","token_type":"Bearer","expires_in":7,"issued_token_type":"x"}`)); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	c, err := client.New(client.Config{URL: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token, err := c.Token(t.Context(), client.TokenRequest{Scope: "https://a/b", UserToken: "the-user's"}); err != nil || token.AccessToken != "t" {
+		t.Errorf("got %+v, %v", token, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for name, test := range map[string]struct {
 		status      int

@@ -51,7 +51,7 @@ type Attribute struct{ Key, Meaning string }
 func Attributes() []Attribute {
 	return []Attribute{
 		{string(keyID), "id of the issuance, also in the answer's `credfree-issuance-id` header and in the audit line"},
-		{string(keyDoor), "the protocol the agent spoke: `oauth`"},
+		{string(keyDoor), "the protocol the agent spoke: `oauth` or `managed_identity`"},
 		{string(keyGrant), "OAuth 2.0 grant type"},
 		{string(keyAgent), "the agent, by its name in the policy; absent when the caller is nobody"},
 		{string(keyOwner), "the agent's owner in the policy"},

@@ -34,7 +34,7 @@ const (
 type Record struct {
 	ID    string    // NewID
 	Start time.Time // when the request came in
-	Door  string    // which protocol the agent spoke: oauth
+	Door  string    // which protocol the agent spoke: oauth or managed_identity
 	Grant string    // OAuth grant of the request; "" when it was none we know
 
 	Agent      string // name in the policy; "" when the peer is nobody

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// maxFormBytes bounds a request. A claims challenge is the largest thing in it.
+// maxFormBytes bounds a request. The largest thing in it is a user's token: one
+// that lists many groups has some 30 KiB.
 const maxFormBytes = 64 << 10
 
 // form is the parameters of a request. There are few, so they are a list.
@@ -41,10 +42,16 @@ func readForm(r *http.Request) (form, *badRequest) {
 	if problem != nil {
 		return nil, problem
 	}
+	return parseForm(body)
+}
+
+// parseForm reads the parameters of a form, or of a query: they are encoded in
+// the same way.
+func parseForm(text string) (form, *badRequest) {
 	f := make(form, 0, 8)
-	for body != "" {
+	for text != "" {
 		var pair string
-		pair, body, _ = strings.Cut(body, "&")
+		pair, text, _ = strings.Cut(text, "&")
 		if pair == "" {
 			continue
 		}
@@ -52,7 +59,7 @@ func readForm(r *http.Request) (form, *badRequest) {
 		name, err1 := decode(name)
 		value, err2 := decode(value)
 		if err1 != nil || err2 != nil {
-			return nil, bad("the form has a broken percent-encoding", "encode parameters as application/x-www-form-urlencoded")
+			return nil, bad("a parameter has a broken percent-encoding", "encode parameters as application/x-www-form-urlencoded")
 		}
 		for _, p := range f {
 			if p.name == name {
@@ -60,7 +67,7 @@ func readForm(r *http.Request) (form, *badRequest) {
 			}
 		}
 		if len(f) == 64 {
-			return nil, bad("the form has too many parameters", "send only those of the token request")
+			return nil, bad("there are too many parameters", "send only those of the token request")
 		}
 		f = append(f, parameter{name, value})
 	}

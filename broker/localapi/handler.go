@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"go.opentelemetry.io/otel/propagation"
 
@@ -17,6 +19,9 @@ import (
 type Config struct {
 	Broker *broker.Broker // required
 	Hosts  []string       // host names to accept beside localhost and the loopback addresses
+	// LegacyMSI answers api-version 2017-09-01 at the App Service endpoint too,
+	// for clients that know MSI_ENDPOINT and MSI_SECRET only.
+	LegacyMSI bool
 }
 
 // Handler serves agents. It has to run in an http.Server whose ConnContext is
@@ -24,6 +29,7 @@ type Config struct {
 type Handler struct {
 	broker *broker.Broker
 	guard  peer.Guard
+	legacy bool
 }
 
 // New returns a Handler, or an error without a broker.
@@ -31,53 +37,102 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Broker == nil {
 		return nil, errors.New("the doors need a broker")
 	}
-	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}}, nil
+	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI}, nil
 }
 
-const metadataPath = "/.well-known/oauth-authorization-server"
-
-// ServeHTTP implements http.Handler. Paths are compared as they are: no
-// redirect tells a client to ask elsewhere.
+// ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	header["Cache-Control"] = noStore
 	header["Pragma"] = noCache
+	d := doorAt(r.URL)
 	if err := h.guard.Check(r); err != nil {
-		h.refuseForeign(w, r, err)
+		h.refuseForeign(w, r, d, err)
 		return
 	}
-	switch r.URL.Path {
-	case client.TokenPath:
-		h.token(w, r)
-	case metadataPath:
-		h.metadata(w, r)
-	default:
-		writeError(w, http.StatusNotFound, client.Error{Code: "not_found", RefusedBy: client.ByBroker,
-			Description: "there is no door at this path", Hint: "ask for tokens with POST " + client.TokenPath})
+	d.answer(h, w, r)
+}
+
+// door is what stands at a path.
+type door struct {
+	name   string // as recorded; "" where there is none
+	answer func(*Handler, http.ResponseWriter, *http.Request)
+	refuse func(http.ResponseWriter, int, client.Error)
+}
+
+const (
+	metadataPath = "/.well-known/oauth-authorization-server"
+
+	// The real IMDS takes the first word in any case, and the rest as it is.
+	imdsRoot = "/metadata"
+	imdsPath = "/identity/oauth2/token" // below imdsRoot
+)
+
+// doorAt finds the door at a path. What is encoded in another way than it has
+// to be is at no door: a path has one spelling, but for its slashes.
+func doorAt(u *url.URL) door {
+	path := plainPath(u.Path)
+	switch {
+	case u.RawPath != "":
+	case path == client.TokenPath:
+		return door{doorOAuth, (*Handler).token, writeError}
+	case path == metadataPath:
+		return door{doorOAuth, (*Handler).metadata, writeError}
+	case path == client.ManagedIdentityPath:
+		return door{doorManagedIdentity, (*Handler).appService, writeManagedIdentityError}
+	case len(path) == len(imdsRoot+imdsPath) && strings.EqualFold(path[:len(imdsRoot)], imdsRoot) && path[len(imdsRoot):] == imdsPath:
+		return door{doorManagedIdentity, (*Handler).imds, writeManagedIdentityError}
 	}
+	return door{"", (*Handler).nothing, writeError}
+}
+
+// plainPath takes several slashes in a row for one, and one at the end for
+// none: SDKs join the parts of a URL that way, and do not all follow a redirect.
+func plainPath(path string) string {
+	if strings.Contains(path, "//") {
+		path = "/" + strings.Join(strings.FieldsFunc(path, func(c rune) bool { return c == '/' }), "/")
+	}
+	return strings.TrimSuffix(path, "/")
+}
+
+// nothing answers where there is no door. 404 makes some clients of managed
+// identities try for half a minute: one with a wrong IDENTITY_ENDPOINT hears 400.
+func (h *Handler) nothing(w http.ResponseWriter, r *http.Request) {
+	wire := client.Error{Code: "not_found", RefusedBy: client.ByBroker,
+		Description: "there is no door at this path", Hint: "ask for tokens with POST " + client.TokenPath}
+	if len(r.Header["X-Identity-Header"]) > 0 && r.Method == http.MethodGet {
+		wire.Code, wire.Hint = "invalid_request", "let IDENTITY_ENDPOINT end in "+client.ManagedIdentityPath
+		writeManagedIdentityError(w, http.StatusBadRequest, wire)
+		return
+	}
+	writeError(w, http.StatusNotFound, wire)
+}
+
+// issue puts a request to the broker, or has recorded what could not be put to
+// it: the error is then the problem, or says that it could not be recorded.
+func (h *Handler) issue(w http.ResponseWriter, r *http.Request, req broker.Request, problem *badRequest) (issued broker.Issued, err error) {
+	ctx := traceContext(r)
+	if problem == nil {
+		issued, err = h.broker.Issue(ctx, req)
+	} else {
+		issued, err = h.broker.Refuse(ctx, req, problem.reason, problem.hint)
+		if _, ok := errors.AsType[*broker.Denied](err); ok {
+			err = problem
+		}
+	}
+	w.Header()[client.IssuanceHeader] = []string{issued.ID}
+	return issued, err
 }
 
 // refuseForeign answers what a browser, a proxy or a rebound DNS name sent.
-func (h *Handler) refuseForeign(w http.ResponseWriter, r *http.Request, cause error) {
-	reason, hint := policy.Reason("foreign_request"), ""
+func (h *Handler) refuseForeign(w http.ResponseWriter, r *http.Request, d door, cause error) {
+	problem := &badRequest{status: http.StatusForbidden, code: "access_denied", reason: "foreign_request", message: cause.Error()}
 	if refusal, ok := errors.AsType[*peer.Refusal](cause); ok {
-		reason, hint = policy.Reason("foreign_"+refusal.Reason), refusal.Hint
+		problem.reason, problem.hint = policy.Reason("foreign_"+refusal.Reason), refusal.Hint
 	}
-	issued, err := h.broker.Refuse(traceContext(r), broker.Request{Door: doorOf(r)}, reason, hint)
-	w.Header().Set(client.IssuanceHeader, issued.ID)
-	status, wire := describe(err, issued.ID)
-	if _, ok := errors.AsType[*broker.Denied](err); ok {
-		status, wire.Code, wire.Description = http.StatusForbidden, "access_denied", cause.Error()
-	}
-	writeError(w, status, wire)
-}
-
-func doorOf(r *http.Request) string {
-	switch r.URL.Path {
-	case client.TokenPath, metadataPath:
-		return doorOAuth
-	}
-	return ""
+	issued, err := h.issue(w, r, broker.Request{Door: d.name}, problem)
+	status, wire := h.describe(err, issued.ID)
+	d.refuse(w, status, wire)
 }
 
 // traceContext is the request's context with the caller's trace in it (W3C

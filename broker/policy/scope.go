@@ -221,6 +221,8 @@ func canonicalScope(scope string, cloud *Cloud) string {
 			name = ".default"
 		}
 		guess = strings.ToLower(head) + "/" + name
+	} else if strings.LastIndexByte(guess, '.') > 0 && !strings.Contains(guess, "/") && !hasUpper(guess) {
+		guess = "https://" + guess + "/.default" // a host: permissions have capitals
 	} else if guess != "" && !strings.Contains(guess, "/") && !isOIDC(guess) {
 		// A short name is one of Microsoft Graph's by Microsoft's own custom.
 		guess = cloud.graph() + "/" + guess

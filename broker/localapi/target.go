@@ -1,0 +1,55 @@
+package localapi
+
+import (
+	"net/http"
+	"strings"
+	"unicode"
+)
+
+// readTarget reads the scopes that are asked for. They may be named by the
+// resource that they belong to, be it called resource (RFC 8707 §2.2) or
+// audience (RFC 8693 §2.1).
+func (req *tokenRequest) readTarget(f form) *badRequest {
+	target := f.get("resource")
+	if audience := f.get("audience"); audience != "" {
+		if target != "" && trimSlash(target) != trimSlash(audience) {
+			return badTarget("resource and audience are not the same", "name the one API that the token is for, once")
+		}
+		target = audience
+	}
+	req.Scope = f.get("scope")
+	if req.Grant == grantJWTBearer {
+		req.Scope = withoutSignIn(req.Scope)
+	}
+	switch {
+	case target == "":
+		return nil
+	case strings.TrimSpace(req.Scope) == "":
+		var problem *badRequest
+		req.Scope, problem = scopeOfResource(target)
+		req.byTarget = problem == nil
+		return problem
+	}
+	for scope := range strings.FieldsSeq(req.Scope) {
+		// A scope without a resource is for the policy to explain.
+		if cut := strings.LastIndexByte(scope, '/'); cut >= 0 && trimSlash(scope[:cut]) != trimSlash(target) {
+			return badTarget("a scope does not belong to the resource", "send scopes of the resource, or the resource alone for all that is granted of it")
+		}
+	}
+	return nil
+}
+
+// scopeOfResource is all that is granted of a resource. Who sees the resource
+// as an address puts a slash at its end, and a scope has none there.
+func scopeOfResource(resource string) (string, *badRequest) {
+	if strings.ContainsFunc(resource, unicode.IsSpace) {
+		return "", badTarget("the resource has white space in it", "name one resource, e.g. https://graph.microsoft.com")
+	}
+	return trimSlash(resource) + "/.default", nil
+}
+
+func trimSlash(resource string) string { return strings.TrimSuffix(resource, "/") }
+
+func badTarget(message, hint string) *badRequest {
+	return &badRequest{status: http.StatusBadRequest, code: invalidTarget, reason: reasonBadRequest, message: message, hint: hint}
+}
