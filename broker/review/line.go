@@ -1,0 +1,130 @@
+package review
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+)
+
+const (
+	maxLine = 64 << 10 // the broker's own lines are below 10 KiB
+	maxText = 256      // bytes of a name, a rule or a scope
+)
+
+// Lines says what became of the lines of the logs. Empty lines are not counted.
+type Lines struct {
+	Counted    int64 `json:"counted"`    // audit lines that the report is made of
+	Older      int64 `json:"older"`      // audit lines from before Config.Since
+	Other      int64 `json:"other"`      // JSON that is no audit line, such as the broker's own log
+	Unreadable int64 `json:"unreadable"` // torn, too long or no JSON
+}
+
+// record is what a review reads of an audit line. What else the line holds is
+// passed over.
+type record struct {
+	Time         time.Time `json:"time"`
+	Type         string    `json:"type"`
+	Agent        string    `json:"agent"`
+	Owner        string    `json:"owner"`
+	PeerNetwork  string    `json:"peer_network"`
+	PeerSocket   string    `json:"peer_socket"`
+	PeerUID      *uint32   `json:"peer_uid"`
+	Identity     string    `json:"identity"`
+	Member       string    `json:"identity_member"`
+	Scopes       []string  `json:"scopes"`
+	OnBehalfOf   bool      `json:"on_behalf_of"`
+	UserTenant   string    `json:"user_tenant_id"`
+	UserObjectID string    `json:"user_object_id"`
+	Decision     string    `json:"decision"`
+	Reason       string    `json:"reason"`
+	Rule         string    `json:"rule"`
+	Audited      bool      `json:"audited"`
+	EntraError   string    `json:"entra_error"`
+	EntraCodes   []int     `json:"entra_error_codes"`
+}
+
+// The decisions of an audit line.
+const (
+	allowed = "allow"
+	denied  = "deny"
+	failed  = "error"
+)
+
+// Read counts the lines of one log. Lines that are not whole are counted as
+// unreadable and are no error; the error is the reader's.
+func (r *Review) Read(log io.Reader) error {
+	lines := bufio.NewReaderSize(log, maxLine)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			r.lines.Unreadable++
+			for errors.Is(err, bufio.ErrBufferFull) {
+				_, err = lines.ReadSlice('\n')
+			}
+			line = nil
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			r.line(line)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// line counts one line that is not empty.
+func (r *Review) line(line []byte) {
+	var rec record
+	switch err := json.Unmarshal(line, &rec); {
+	case err != nil || line[0] != '{':
+		r.lines.Unreadable++
+	case rec.Type != "audit" || rec.Decision != allowed && rec.Decision != denied && rec.Decision != failed:
+		r.lines.Other++
+	case rec.Time.IsZero():
+		r.lines.Unreadable++
+	case rec.Time.Before(r.cfg.Since):
+		r.lines.Older++
+	default:
+		r.lines.Counted++
+		rec.clean()
+		r.count(&rec)
+	}
+}
+
+// clean makes the texts fit to be printed and kept: a log may have been written
+// by anybody.
+func (rec *record) clean() {
+	for _, text := range []*string{&rec.Agent, &rec.Owner, &rec.PeerNetwork, &rec.PeerSocket, &rec.Identity, &rec.Member,
+		&rec.UserTenant, &rec.UserObjectID, &rec.Reason, &rec.Rule, &rec.EntraError} {
+		*text = clean(*text)
+	}
+	for i := range rec.Scopes {
+		rec.Scopes[i] = clean(rec.Scopes[i])
+	}
+}
+
+func clean(text string) string {
+	if len(text) <= maxText && !strings.ContainsFunc(text, unprintable) {
+		return text
+	}
+	text = strings.Map(func(c rune) rune {
+		if unprintable(c) {
+			return '?'
+		}
+		return c
+	}, text)
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
+}
+
+func unprintable(c rune) bool { return !unicode.IsPrint(c) }
