@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,23 +21,52 @@ func configFlag() *cli.StringFlag {
 	return &cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "policy `FILE`", EnvVars: []string{"CREDFREE_CONFIG"}}
 }
 
+// formatFlag chooses the form of a result; the first of formats is the default.
+func formatFlag(formats ...string) *cli.StringFlag {
+	return &cli.StringFlag{Name: "format", Usage: "`FORMAT` of the result: " + strings.Join(formats, " or "), Value: formats[0]}
+}
+
+func formatOf(c *cli.Context, formats ...string) (string, error) {
+	format := c.String("format")
+	if !slices.Contains(formats, format) {
+		return "", fail(exitUsage, fmt.Errorf("format %q is not one of %s", format, strings.Join(formats, ", ")))
+	}
+	return format, nil
+}
+
+// encodeJSON prints a result for scripts.
+func encodeJSON(w io.Writer, result any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(result)
+}
+
 func checkCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "check",
 		Usage: "check a policy file and print everything that is wrong with it",
-		Flags: []cli.Flag{configFlag()},
+		Flags: []cli.Flag{
+			configFlag(),
+			formatFlag("text", "json"),
+			&cli.BoolFlag{Name: "strict-warnings", Usage: "fail when there are warnings too"},
+		},
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "config"); err != nil {
 				return err
 			}
-			p, err := loadPolicy(c.String("config"))
+			format, err := formatOf(c, "text", "json")
 			if err != nil {
 				return err
 			}
-			warn(std.err, p)
-			_, err = fmt.Fprintf(std.out, "%s: ok, revision %s, %d agents, %d identities, %d warnings\n",
-				c.String("config"), p.Revision, len(p.Agents), len(p.Identities), len(p.Warnings))
-			return err
+			checked, err := checkPolicy(c.String("config"), time.Now(), c.Bool("strict-warnings"))
+			if err != nil {
+				return err
+			}
+			if format == "json" {
+				return checked.printJSON(std.out)
+			}
+			return checked.print(std)
 		},
 	}
 }
@@ -46,19 +79,21 @@ func loadPolicy(path string) (*policy.Policy, error) {
 
 // readPolicy is loadPolicy with what was read.
 func readPolicy(path string) (*policy.Policy, []byte, error) {
+	p, data, err := parsePolicy(path)
+	if problems, ok := errors.AsType[policy.Problems](err); ok {
+		return nil, nil, problemsFailure(problems)
+	}
+	return p, data, err
+}
+
+// parsePolicy returns what is wrong with the file as policy.Problems.
+func parsePolicy(path string) (*policy.Policy, []byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), "name it with --config FILE; credfree emulator --dir DIR writes one to start from")
 	}
 	p, err := policy.Parse(path, data)
-	if err == nil {
-		return p, data, nil
-	}
-	var problems policy.Problems
-	if !errors.As(err, &problems) {
-		return nil, nil, err
-	}
-	return nil, nil, problemsFailure(problems)
+	return p, data, err
 }
 
 // problemsFailure prints each problem with its hint behind it.
@@ -72,13 +107,4 @@ func problemsFailure(problems policy.Problems) error {
 		}
 	}
 	return fail(exitError, errors.Join(lines...), hints...)
-}
-
-func warn(w io.Writer, p *policy.Policy) {
-	for _, warning := range p.Warnings {
-		fmt.Fprintln(w, "warning: "+warning.String())
-		if warning.Hint != "" {
-			fmt.Fprintln(w, "hint: "+warning.Hint)
-		}
-	}
 }

@@ -20,12 +20,13 @@ import (
 
 	"github.com/credfree/credfree/broker/client"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange/entratest"
 )
 
 func demoCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "show an emulator, a broker and three agents at work, without an account",
+		Usage: "show an emulator, a broker and four agents at work, without an account",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "keep", Usage: "go on running, with requests to try"}},
 		Action: func(c *cli.Context) (err error) {
 			if err := flagsOnly(c); err != nil {
@@ -44,6 +45,7 @@ func demoCommand(std stdio) *cli.Command {
 const (
 	graphScope = "https://graph.microsoft.com/.default"
 	vaultScope = "https://vault.azure.net/.default"
+	userScope  = "https://graph.microsoft.com/User.Read"
 )
 
 // demo runs everything in one process and over the real doors.
@@ -93,31 +95,44 @@ func demo(ctx context.Context, std stdio, dir string, keep bool) (err error) {
 	return lab.keepFresh(ctx)
 }
 
-// demoAgents are two agents that differ in what they may have. Nobody is let
+// demoAgents are three agents that differ in what they may have. Nobody is let
 // in over TCP.
 func demoAgents() string {
-	agent := func(name, scope string) string {
-		return fmt.Sprintf("  %s:\n    owner: %s@demo.example\n    identity: demo\n    callers:\n      - {socket: %s.sock, uids: [%d]}\n    allow: {scopes: [%q]}\n",
-			name, name, name, os.Getuid(), scope)
+	agent := func(name, identity, rights string) string {
+		return fmt.Sprintf("  %s:\n    owner: %[1]s@demo.example\n    expires: %s\n    identity: %s\n    callers:\n      - {socket: %[1]s.sock, uids: [%[4]d]}\n%s",
+			name, time.Now().AddDate(1, 0, 0).Format(time.DateOnly), identity, os.Getuid(), rights)
 	}
-	return "agents:\n" + agent("reporter", graphScope) + agent("archivist", vaultScope)
+	return "agents:\n" +
+		agent("reporter", "demo", "    allow: {apis: [graph]}\n") +
+		agent("assistant", "agent", "    onBehalfOf: {allow: {scopes: [graph/User.Read]}, clients: ["+entratest.DemoFrontendClientID+"]}\n") +
+		agent("archivist", "demo", "    allow: {scopes: [keyvault]}\n")
 }
 
-// askAll lets the three agents ask: one is allowed twice, one wants what it
-// was not given, one is nobody. It returns what the refused were told.
+// askAll lets the four agents ask: one is allowed twice, one acts for a user,
+// one wants what it was not given, one is nobody. It returns what the refused
+// were told.
 func askAll(ctx context.Context, s *service, dir string) (hints []string, err error) {
-	reporter := client.Config{Socket: filepath.Join(dir, "reporter.sock")}
-	archivist := client.Config{Socket: filepath.Join(dir, "archivist.sock")}
-	stranger := client.Config{URL: "http://" + s.agentsAddr()}
+	user, err := os.ReadFile(filepath.Join(dir, "agent-user-token"))
+	if err != nil {
+		return nil, err
+	}
+	socket := func(agent string) client.Config { return client.Config{Socket: filepath.Join(dir, agent+".sock")} }
 	for _, ask := range []struct {
 		who     client.Config
+		req     client.TokenRequest
 		refused bool
-	}{{reporter, false}, {reporter, false}, {archivist, true}, {stranger, true}} {
+	}{
+		{socket("reporter"), client.TokenRequest{Scope: graphScope}, false},
+		{socket("reporter"), client.TokenRequest{Scope: graphScope}, false},
+		{socket("assistant"), client.TokenRequest{Scope: userScope, UserToken: string(user)}, false},
+		{socket("archivist"), client.TokenRequest{Scope: graphScope}, true},
+		{client.Config{URL: "http://" + s.agentsAddr()}, client.TokenRequest{Scope: graphScope}, true},
+	} {
 		asker, err := client.New(ask.who)
 		if err != nil {
 			return nil, err
 		}
-		_, err = asker.Token(ctx, client.TokenRequest{Scope: graphScope})
+		_, err = asker.Token(ctx, ask.req)
 		refusal, refused := errors.AsType[*client.Error](err)
 		if refused != ask.refused || err != nil && !refused {
 			return nil, fmt.Errorf("the demo went otherwise than it should: %w", err)
@@ -132,7 +147,7 @@ func askAll(ctx context.Context, s *service, dir string) (hints []string, err er
 // auditLine is what the demo shows of an audit line.
 type auditLine struct {
 	Agent    string   `json:"agent"`
-	Network  string   `json:"peer_network"`
+	User     string   `json:"user_object_id"`
 	Scopes   []string `json:"scopes"`
 	Decision string   `json:"decision"`
 	Reason   string   `json:"reason"`
@@ -149,22 +164,28 @@ func showDemo(w io.Writer, lines [][]byte, hints []string, spans *spanTree) erro
 		_, err := fmt.Fprintln(table, strings.Join(cells, "\t"))
 		problems = append(problems, err)
 	}
-	_, err := fmt.Fprint(w, "An Entra emulator, a broker and three agents in one process; no account, no credential.\nWhat the audit log says of their requests:\n\n")
+	_, err := fmt.Fprint(w, "An Entra emulator, a broker and four agents in one process; no account, no credential.\nWhat the audit log says of their requests:\n\n")
 	problems = append(problems, err)
-	row("AGENT", "ASKED FOR", "DECISION", "REASON", "RULE", "CACHE", "TOOK")
-	trace := ""
+	row("AGENT", "FOR USER", "ASKED FOR", "DECISION", "REASON", "RULE", "CACHE", "TOOK")
+	var own, forUser string // traces
 	for _, line := range lines {
 		var a auditLine
 		if err := json.Unmarshal(line, &a); err != nil {
 			return fmt.Errorf("an audit line is not JSON: %w", err)
 		}
-		if trace == "" {
-			trace = a.TraceID
+		if own == "" {
+			own = a.TraceID
 		}
-		row(dash(a.Agent), strings.Join(a.Scopes, " "), a.Decision, dash(a.Reason), dash(a.Rule), dash(a.Cache), fmt.Sprintf("%.2f ms", float64(a.Took)/1000))
+		if a.User != "" {
+			forUser = a.TraceID
+		}
+		user, _, _ := strings.Cut(a.User, "-")
+		asked := strings.TrimPrefix(strings.Join(a.Scopes, " "), "https://")
+		row(dash(a.Agent), dash(user), asked, a.Decision, dash(a.Reason), dash(a.Rule), dash(a.Cache), fmt.Sprintf("%.2f ms", float64(a.Took)/1000))
 	}
 	problems = append(problems, table.Flush())
-	_, err = fmt.Fprintf(w, "\nWhat the refused were told:\n\n  %s\n\nThe trace of the first request:\n\n%s", strings.Join(hints, "\n  "), spans.render(trace))
+	_, err = fmt.Fprintf(w, "\nWhat the refused were told:\n\n  %s\n\nThe trace of the first request:\n\n%s\nThe trace of the one on behalf of a user, by an agent identity that its blueprint proves:\n\n%s",
+		strings.Join(hints, "\n  "), spans.render(own), spans.render(forUser))
 	return errors.Join(append(problems, err)...)
 }
 
@@ -174,10 +195,11 @@ func showKeep(w io.Writer, s *service, dir string) error {
 
   curl --unix-socket %[1]s/reporter.sock %[2]s%[3]s http://localhost/oauth2/token
   curl --unix-socket %[1]s/archivist.sock %[2]s%[3]s http://localhost/oauth2/token
+  credfree token --socket %[1]s/assistant.sock --scope %[6]s --user-token %[1]s/agent-user-token
   curl %[2]s%[3]s http://%[4]s/oauth2/token
   curl http://%[5]s/readyz
   curl http://%[5]s/metrics
-`, dir, form, graphScope, s.agentsAddr(), s.adminAddr())
+`, dir, form, graphScope, s.agentsAddr(), s.adminAddr(), userScope)
 	return err
 }
 

@@ -20,7 +20,7 @@ func main() {
 
 // run is the program. Results go to stdout, everything else to stderr, so that
 // TOKEN=$(credfree token …) holds a token or nothing.
-func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	std := stdio{out: stdout, err: stderr}
@@ -29,10 +29,11 @@ func run(args []string, _ io.Reader, stdout, stderr io.Writer) int {
 		Usage: "Entra tokens for agents that hold no credential",
 		Commands: []*cli.Command{
 			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std), purgeCommand(std),
-			checkCommand(std), explainCommand(std), healthcheckCommand(std), versionCommand(std),
+			checkCommand(std), explainCommand(std), reviewCommand(std), schemaCommand(std), doctorCommand(std), healthcheckCommand(std), versionCommand(std),
 		},
 		HideVersion:     true,
 		HideHelpCommand: true,
+		Reader:          stdin,
 		Writer:          stderr, // usage is not a result
 		ErrWriter:       stderr,
 		ExitErrHandler:  func(*cli.Context, error) {},

@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 )
@@ -41,11 +45,7 @@ func TestReadmeListsTheAttributes(t *testing.T) {
 	}
 	got := section(t, "attributes")
 	if *updateReadme {
-		path := filepath.Join(root, "README.md")
-		text, err := os.ReadFile(path)
-		check(t, err)
-		const open = "<!-- attributes -->\n"
-		check(t, os.WriteFile(path, []byte(strings.Replace(string(text), open+got, open+want.String(), 1)), 0o644))
+		replaceInReadme(t, got, want.String())
 		return
 	}
 	if diff := cmp.Diff(want.String(), got); diff != "" {
@@ -82,4 +82,94 @@ func TestReadmeFlowIsTrue(t *testing.T) {
 			t.Errorf("%s has no function %s", row[2], row[1])
 		}
 	}
+}
+
+// The refusals are what agents of the policy above them are told.
+func TestReadmeRefusalsAreTrue(t *testing.T) {
+	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(section(t, "policy")), "```yaml\n"), "```")
+	p, err := policy.Parse("README.md", []byte(text))
+	check(t, err)
+	var want []string
+	for _, r := range []policy.Request{
+		{Peer: policy.Peer{Socket: "invoices.sock", UID: 10002, Known: true}, Scope: "https://vault.azure.net/.default", Now: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{Peer: policy.Peer{Socket: "invoices.sock", UID: 10002, Known: true}, Scope: userScope, OnBehalfOf: true, Now: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)},
+		{Peer: policy.Peer{UID: 10001, Known: true}, Scope: graphScope, Now: time.Date(2027, 7, 1, 0, 0, 0, 0, time.UTC)},
+	} {
+		d := p.Decide(r)
+		code := "unauthorized_client"
+		if d.Reason == policy.ScopeNotAllowed {
+			code = "invalid_scope"
+		}
+		denied := &broker.Denied{Agent: d.Agent.Name, Reason: d.Reason, Rule: d.Rule}
+		want = append(want, "error: "+code+": "+denied.Error()+"\nhint: "+d.Hint+"\n")
+	}
+	got := strings.TrimSuffix(strings.TrimPrefix(section(t, "refusals"), "```\n"), "```\n")
+	if *updateReadme {
+		replaceInReadme(t, got, strings.Join(want, "\n"))
+		return
+	}
+	if diff := cmp.Diff(strings.Join(want, "\n"), got); diff != "" {
+		t.Errorf("README.md and the policy differ (run with -update) (-code +README):\n%s", diff)
+	}
+}
+
+// The table of sources has a row for each kind, and each row a test.
+func TestReadmeMatrixIsTrue(t *testing.T) {
+	var listed []string
+	for _, row := range regexp.MustCompile("(?m)^\\|[^|]+\\| `(\\w+): [^`]*` \\|( ✓ \\|){5}$").FindAllStringSubmatch(section(t, "matrix"), -1) {
+		listed = append(listed, row[1])
+	}
+	source, err := os.ReadFile(filepath.Join(root, "exchange/matrix_test.go"))
+	check(t, err)
+	tested := []string{"managedIdentity"} // TestManagedIdentityAsSource
+	for _, row := range regexp.MustCompile(`(?m)^	"(\w+)": func\(t \*testing.T\) \(setting`).FindAllStringSubmatch(string(source), -1) {
+		tested = append(tested, row[1])
+	}
+	var kinds []string
+	for i := range reflect.TypeFor[policy.Source]().NumField() {
+		kinds = append(kinds, strings.ToLower(reflect.TypeFor[policy.Source]().Field(i).Name))
+	}
+	slices.Sort(listed)
+	slices.Sort(tested)
+	slices.Sort(kinds)
+	lower := strings.Split(strings.ToLower(strings.Join(listed, " ")), " ")
+	slices.Sort(lower)
+	if !slices.Equal(listed, tested) || !slices.Equal(lower, kinds) {
+		t.Errorf("README.md lists %v, the tests have %v, the policy has %v", listed, tested, kinds)
+	}
+}
+
+// Every test that README.md names is there.
+func TestReadmeNamesTests(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	check(t, err)
+	there := map[string]bool{}
+	check(t, filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, name := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(source, -1) {
+			there[string(name[1])] = true
+		}
+		return err
+	}))
+	names := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllSubmatch(text, -1)
+	if len(names) < 20 {
+		t.Errorf("got %d names of tests, want the table of rules", len(names))
+	}
+	for _, name := range names {
+		if !there[string(name[1])] {
+			t.Errorf("there is no %s", name[1])
+		}
+	}
+}
+
+// replaceInReadme writes a generated part anew.
+func replaceInReadme(t *testing.T, old, text string) {
+	t.Helper()
+	path := filepath.Join(root, "README.md")
+	all, err := os.ReadFile(path)
+	check(t, err)
+	check(t, os.WriteFile(path, []byte(strings.Replace(string(all), old, text, 1)), 0o644))
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 
 	"github.com/credfree/credfree/broker"
@@ -21,7 +22,8 @@ import (
 // ruleSet is a policy with what this program has made for it.
 type ruleSet struct {
 	broker.Rules
-	sources map[string]*watched // by their names in the policy
+	sources  map[string]*watched // by their names in the policy
+	audience string              // that workload tokens have to be meant for
 }
 
 // makeRules makes what the policy names. What it has in common with before, nil
@@ -30,17 +32,17 @@ type ruleSet struct {
 func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error) {
 	r := &ruleSet{Rules: broker.Rules{Policy: p, Keys: peer.NewKeys(p.KeyFiles()), Sockets: s.socketsOf(p)}, sources: map[string]*watched{}}
 	if before != nil && sameCloud(before.Policy.Cloud, p.Cloud) {
-		r.Exchange, r.Users, r.Graph = before.Exchange, before.Users, before.Graph
+		r.Exchange, r.Users, r.Graph, r.audience = before.Exchange, before.Users, before.Graph, before.audience
 	} else if err := s.connect(r); err != nil {
 		return nil, err
 	}
 	r.Sources = make(map[string]workload.Source, len(p.Sources))
 	for name, source := range p.Sources {
-		made, err := newSource(source, p.Cloud.Audience)
+		made, err := newSource(source, r.audience)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("source %s: %w", name, err), r.close(before))
 		}
-		r.sources[name] = &watched{Source: made, audience: p.Cloud.Audience, fresh: source.File != nil}
+		r.sources[name] = &watched{Source: made, audience: r.audience, fresh: source.File != nil}
 		r.Sources[name] = r.sources[name]
 	}
 	return r, nil
@@ -57,14 +59,21 @@ func (s *service) connect(r *ruleSet) error {
 	if err != nil {
 		return err
 	}
-	r.Graph = telemetry.instrument(transport)
+	tokens, err := identityBinding(os.Getenv, cloud.Authority, transport)
+	if err != nil {
+		return err
+	}
+	r.Graph, r.audience = telemetry.instrument(transport), cloud.Audience
+	if tokens != transport { // the platform mounts tokens for its proxy
+		r.audience = bindingAudience
+	}
 	// The machine's endpoint is its own, and behind no proxy.
 	machine, err := managedidentity.New(managedidentity.Config{Transport: &http.Transport{}})
 	if err != nil {
 		return err
 	}
 	r.Exchange, err = exchange.New(exchange.Config{
-		Authority: cloud.Authority, Audience: cloud.Audience, Transport: telemetry.instrument(transport), Tracer: telemetry.tracer(),
+		Authority: cloud.Authority, Audience: r.audience, Transport: telemetry.instrument(tokens), Tracer: telemetry.tracer(),
 		ManagedIdentity: machine, Legs: broker.Legs(s.cache),
 	})
 	if err != nil {

@@ -63,7 +63,7 @@ func (t *spanTree) render(traceID string) string {
 
 // told are the attributes that tell the story of a trace, in order.
 var told = []attribute.Key{
-	"credfree.agent", "credfree.decision", "credfree.cache", "credfree.token.kind", "credfree.assertion.subject", "credfree.entra.correlation_id", "http.response.status_code",
+	"credfree.agent", "credfree.decision", "credfree.cache", "credfree.entra.leg", "credfree.token.kind", "credfree.assertion.subject", "credfree.entra.correlation_id", "http.response.status_code",
 }
 
 // summary is what a span says about itself, on one line.

@@ -23,6 +23,7 @@ func tokenCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "agent", Usage: "`NAME` the broker should know this caller by, compared only"},
 			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity to act as"},
 			&cli.StringFlag{Name: "claims", Usage: "claims challenge to satisfy, as `JSON`"},
+			&cli.StringFlag{Name: "user-token", Usage: "act for the user whose access token is in `FILE`, or - for standard input"},
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the result: token or json", Value: "token"},
 		},
 		Action: func(c *cli.Context) error {
@@ -37,8 +38,14 @@ func tokenCommand(std stdio) *cli.Command {
 			if err != nil {
 				return fail(exitUsage, err)
 			}
+			user := ""
+			if path := c.String("user-token"); path != "" {
+				if user, err = readUserToken(c, path); err != nil {
+					return err
+				}
+			}
 			token, err := asker.Token(c.Context, client.TokenRequest{
-				Scope: c.String("scope"), Agent: c.String("agent"), Identity: c.String("identity"), Claims: c.String("claims"),
+				Scope: c.String("scope"), Agent: c.String("agent"), Identity: c.String("identity"), Claims: c.String("claims"), UserToken: user,
 			})
 			if err != nil {
 				return refused(err)

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/review"
+)
+
+func reviewCommand(std stdio) *cli.Command {
+	return &cli.Command{
+		Name:      "review",
+		Usage:     "review from audit logs what each agent was granted and used, and propose a smaller policy",
+		ArgsUsage: "[FILE…]",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "audit-log", Usage: "audit log `FILE`, compressed when its name ends in .gz; - is standard input; more files may follow the flags"},
+			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "policy `FILE` to compare with", EnvVars: []string{"CREDFREE_CONFIG"}},
+			&cli.StringFlag{Name: "since", Usage: "leave out what is older than `TIME`: 30d or 24h ago, a date, or an RFC 3339 time"},
+			&cli.IntFlag{Name: "users", Usage: "list the `N` most frequent users of each agent", Value: 10},
+			formatFlag("text", "csv", "json"),
+			&cli.BoolFlag{Name: "propose", Usage: "print the allow blocks of a smaller policy instead, as YAML"},
+		},
+		Action: func(c *cli.Context) error { return reviewLogs(c, std, time.Now()) },
+	}
+}
+
+func reviewLogs(c *cli.Context, std stdio, now time.Time) error {
+	format, err := formatOf(c, "text", "csv", "json")
+	if err != nil {
+		return err
+	}
+	logs, err := logsOf(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("propose") && (c.String("config") == "" || format != "text") {
+		return fail(exitUsage, errors.New("--propose prints YAML, and needs the policy"), "add --config FILE, and leave --format out")
+	}
+	cfg := review.Config{Now: now, Users: c.Int("users")}
+	if cfg.Since, err = parseSince(c.String("since"), now); err != nil {
+		return err
+	}
+	if path := c.String("config"); path != "" {
+		if cfg.Policy, cfg.File, err = readPolicy(path); err != nil {
+			return err
+		}
+	}
+	r, err := review.New(cfg)
+	if err != nil {
+		return err
+	}
+	for _, path := range logs {
+		if err := readLog(c, std.err, r, path); err != nil {
+			return err
+		}
+	}
+	report := r.Report()
+	warnOfLines(std.err, report.Lines)
+	return writeReview(std.out, report, format, c.Bool("propose"))
+}
+
+// logsOf returns the names of the logs. Arguments are names too, so that a
+// shell's pattern may follow the flag; flags among them would not be read.
+func logsOf(c *cli.Context) ([]string, error) {
+	logs := append(c.StringSlice("audit-log"), c.Args().Slice()...)
+	if len(logs) == 0 {
+		return nil, fail(exitUsage, errors.New("flag --audit-log is missing"), "name the files that credfree serve --audit-log has written")
+	}
+	for _, name := range c.Args().Slice() {
+		if strings.HasPrefix(name, "-") && name != "-" {
+			return nil, fail(exitUsage, fmt.Errorf("the flag %s follows a file, and would not be read", name), "write it before the files")
+		}
+	}
+	return logs, nil
+}
+
+// parseSince reads how long ago, or since when.
+func parseSince(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, nil
+		}
+	}
+	const longest = 100 * 365
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		if n, err := strconv.Atoi(days); err == nil && n > 0 && n <= longest {
+			return now.AddDate(0, 0, -n), nil
+		}
+	} else if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
+		return now.Add(-ago), nil
+	}
+	return time.Time{}, fail(exitUsage, fmt.Errorf("since %q is no time", text), "write 30d, 24h, 2026-10-01 or 2026-10-01T00:00:00Z")
+}
+
+// warnOfLines says what of the logs the result does not rest on.
+func warnOfLines(w io.Writer, lines review.Lines) {
+	if lines.Unreadable > 0 {
+		fmt.Fprintf(w, "warning: lines that are torn or no JSON, and were left out: %d\n", lines.Unreadable)
+	}
+	if lines.Other > 0 {
+		fmt.Fprintf(w, "warning: lines that are no audit lines, and were left out: %d\n", lines.Other)
+	}
+	if lines.Counted == 0 {
+		fmt.Fprintf(w, "warning: no audit line was counted; older ones: %d\n", lines.Older)
+	}
+}
+
+func writeReview(w io.Writer, report *review.Report, format string, propose bool) error {
+	switch {
+	case propose:
+		if err := report.WriteProposal(w); err != nil {
+			return fail(exitError, err, "review a log of the time in which the agents worked: see --audit-log and --since")
+		}
+		return nil
+	case format == "json":
+		return encodeJSON(w, report)
+	case format == "csv":
+		return report.WriteCSV(w)
+	}
+	return report.WriteText(w)
+}

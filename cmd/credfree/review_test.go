@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// result is what a command printed and returned.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func runWith(stdin string, args ...string) result {
+	var stdout, stderr bytes.Buffer
+	code := run(append([]string{"credfree"}, args...), strings.NewReader(stdin), &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+const deniedLine = `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"a","decision":"deny","reason":"agent_blocked"}` + "\n"
+
+func compress(t *testing.T, text string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write([]byte(text))
+	check(t, err)
+	check(t, w.Close())
+	return b.Bytes()
+}
+
+// Rotated logs are compressed, and the last one may still be being written.
+func TestReviewReadsCompressedLogs(t *testing.T) {
+	whole := compress(t, strings.Repeat(deniedLine, 5))
+	wrongSum := bytes.Clone(whole)
+	wrongSum[len(wrongSum)-8] ^= 1
+	for _, c := range []struct {
+		name, want, warning string
+		data                []byte
+		code                int
+	}{
+		{"whole.gz", ": 5 requests;", "", whole, exitOK},
+		{"two.gz", ": 10 requests;", "", bytes.Repeat(whole, 2), exitOK},
+		{"cut.gz", ": 5 requests;", "cut.gz ends early", whole[:len(whole)-4], exitOK},
+		{"sum.gz", "", "sum.gz cannot be read to its end", wrongSum, exitError},
+		{"plain.gz", "", "plain.gz cannot be read", []byte(deniedLine), exitError},
+		{"plain", ": 1 request;", "", []byte(deniedLine), exitOK},
+	} {
+		path := filepath.Join(t.TempDir(), c.name)
+		check(t, os.WriteFile(path, c.data, 0o600))
+		got := runWith("", "review", "--audit-log", path)
+		if got.code != c.code || !strings.Contains(got.stdout, c.want) || !strings.Contains(got.stderr, c.warning) || c.code != exitOK && got.stdout != "" || c.warning == "" && got.stderr != "" {
+			t.Errorf("%s: got %+v, want code %d, %q and the warning %q", c.name, got, c.code, c.want, c.warning)
+		}
+	}
+}
+
+func TestReviewReadsStandardInput(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.log")
+	check(t, os.WriteFile(path, []byte(deniedLine), 0o600))
+	if got := runWith(deniedLine+deniedLine, "review", "--audit-log", path, "-"); got.code != exitOK || !strings.Contains(got.stdout, ": 3 requests;") {
+		t.Errorf("got %+v, want 3 requests", got)
+	}
+}
+
+func TestParseSince(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"":                          {},
+		"30d":                       time.Date(2026, 10, 22, 12, 0, 0, 0, time.UTC),
+		"24h":                       time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC),
+		"90m":                       time.Date(2026, 11, 21, 10, 30, 0, 0, time.UTC),
+		"2026-10-01":                time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC),
+		"2026-10-01T02:00:00+02:00": time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		if got, err := parseSince(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q: got %v and the error %v, want %v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"d", "0d", "-1d", "1.5d", "99999999d", "0h", "-1h", "30", "yesterday", "2026-13-01", "30days"} {
+		if got, err := parseSince(text, now); err == nil {
+			t.Errorf("%q: got %v, want an error", text, got)
+		}
+	}
+}
