@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -149,6 +150,42 @@ func TestIdentities(t *testing.T) {
 				t.Errorf("got error %v after %d further requests, want a token after 1", err, e.count()-before)
 			}
 		})
+	}
+}
+
+// An agent identity in another tenant than its blueprint's home: each leg is
+// asked for in the tenant of the agent.
+func TestAgentOfAnotherTenant(t *testing.T) {
+	const tenant, agent = "6a0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d11", "a9e41d00-0000-4000-8000-00000000b0b0"
+	directory := entratest.DemoDirectory(issuerURL)
+	home := &directory.Tenants[0]
+	for i := range home.Applications {
+		home.Applications[i].MultiTenant = home.Applications[i].Blueprint
+	}
+	directory.Tenants = append(directory.Tenants, entratest.Tenant{
+		ID: tenant, Resources: home.Resources,
+		BlueprintPrincipals: []entratest.BlueprintPrincipal{{Blueprint: entratest.DemoBlueprintClientID}},
+		AgentIdentities:     []entratest.AgentIdentity{{ObjectID: agent, Name: "abroad", Blueprint: entratest.DemoBlueprintClientID}},
+	})
+	e := newEntra(t)
+	server, err := entratest.New(entratest.Config{BaseURL: authority, Directory: directory, HTTPClient: &http.Client{Transport: e.issuer.RoundTripper()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.sent.next = server.RoundTripper()
+	identity := e.agent()
+	identity.ID, identity.Blueprint.Tenant = agent, tenant
+	token, err := e.client.Token(t.Context(), identity, exchange.Request{Scopes: []string{graph}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if claims := claimsOf(t, token); claims["tid"] != tenant || claims["appid"] != agent {
+		t.Errorf("got a token of %v in tenant %v, want %s in %s", claims["appid"], claims["tid"], agent, tenant)
+	}
+	for _, req := range e.sent.requests {
+		if !strings.HasPrefix(req.URL.Path, "/"+tenant+"/") {
+			t.Errorf("a request went to %s, want the tenant %s", req.URL.Path, tenant)
+		}
 	}
 }
 
