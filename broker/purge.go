@@ -58,8 +58,14 @@ func (s Selection) matchesLeg(key cache.Key, g *generation) bool {
 	return false
 }
 
-// purgeForbidden forgets what the rules do not permit any more.
+// purgeForbidden forgets what the rules do not permit any more: all of it when
+// they have another Entra.
 func (b *Broker) purgeForbidden(before, now *generation) {
+	if before.Exchange != now.Exchange {
+		b.sessions.end(func(string, string, string) bool { return true })
+		b.cfg.Cache.Purge(func(cache.Key) bool { return true })
+		return
+	}
 	changed := map[string]bool{} // agents whose rules about users are others
 	for name, agent := range before.Policy.Agents {
 		if again := now.Policy.Agents[name]; again == nil || !reflect.DeepEqual(agent.OnBehalfOf, again.OnBehalfOf) {

@@ -16,6 +16,7 @@ import (
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/secret"
 )
@@ -85,6 +86,24 @@ func TestReloadDropsLegs(t *testing.T) {
 	check(t, w.Use(rules))
 	if got := w.cache.Stats().Entries; got != 0 {
 		t.Errorf("got %d entries, want none", got)
+	}
+}
+
+// Tokens of one Entra are not served under the name of another.
+func TestReloadWithAnotherEntra(t *testing.T) {
+	w := newWorld(t)
+	first, err := w.ask(as(t, 10001), graph)
+	check(t, err)
+	w.rules.Exchange, err = exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: w.entra.RoundTripper()})
+	check(t, err)
+	check(t, w.Use(w.rules))
+	if got := w.cache.Stats().Entries; got != 0 {
+		t.Errorf("got %d entries, want none", got)
+	}
+	second, err := w.ask(as(t, 10001), graph)
+	check(t, err)
+	if first.Token.Reveal() == second.Token.Reveal() {
+		t.Error("the other's token is served")
 	}
 }
 
