@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -126,8 +127,8 @@ func TestReadmeMatrixIsTrue(t *testing.T) {
 		tested = append(tested, row[1])
 	}
 	var kinds []string
-	for i := range reflect.TypeFor[policy.Source]().NumField() {
-		kinds = append(kinds, strings.ToLower(reflect.TypeFor[policy.Source]().Field(i).Name))
+	for field := range reflect.TypeFor[policy.Source]().Fields() {
+		kinds = append(kinds, strings.ToLower(field.Name))
 	}
 	slices.Sort(listed)
 	slices.Sort(tested)
@@ -144,11 +145,12 @@ func TestReadmeNamesTests(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "README.md"))
 	check(t, err)
 	there := map[string]bool{}
-	check(t, filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+	tree := os.DirFS(root)
+	check(t, fs.WalkDir(tree, ".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
-		source, err := os.ReadFile(path)
+		source, err := fs.ReadFile(tree, path)
 		for _, name := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(source, -1) {
 			there[string(name[1])] = true
 		}
