@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
@@ -24,6 +26,10 @@ type Request struct {
 	Identity string // identity to act as; "" for the agent's default
 	Scope    string // scopes, separated by white space
 	Claims   string // claims challenge to satisfy, a JSON object; "" for none
+	// API is the downstream API that the token is for; "" for none. Its scopes
+	// stand in for a Scope that is "". Method and Path are those of a call that
+	// the door makes itself, as policy.Request wants them; "" for no call.
+	API, Method, Path string
 	// OnBehalfOf asks for a token to act for the user of UserToken.
 	OnBehalfOf bool
 	UserToken  secret.Text // access token of the user, issued for the identity
@@ -42,6 +48,11 @@ type Issued struct {
 	// earlier where the policy says so (advertise).
 	ExpiresAt time.Time
 	Scope     string // granted scopes, separated by spaces
+	// API is that of the Request, by the rules that allowed it.
+	API policy.API
+	// Span is that of the issuance, which has ended: what is done with the token
+	// belongs below it. It is not valid when there are no traces.
+	Span trace.SpanContext
 }
 
 // Issue answers one request: it identifies the agent, lets the policy decide,
@@ -98,6 +109,7 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 		expires = rec.Start.Add(most)
 	}
 	issued.Token, issued.ExpiresAt, issued.Scope = token, expires, decision.Scope
+	issued.API, issued.Span = g.Policy.APIs[req.API], rec.SpanContext()
 	return issued, nil
 }
 
@@ -130,6 +142,7 @@ const unknownSocket = "\x00"
 func (g *generation) question(evidence policy.Peer, req Request, now time.Time) policy.Request {
 	r := policy.Request{
 		Peer: evidence, Agent: req.Agent, Identity: req.Identity, Scope: req.Scope,
+		API: req.API, Method: req.Method, Path: req.Path,
 		OnBehalfOf: req.OnBehalfOf, Raw: req.Raw, Now: now,
 	}
 	if len(g.limits) > 0 {
@@ -149,12 +162,18 @@ func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision
 	if !strings.Contains(d.Member, "@") { // user names are not recorded
 		rec.Member = d.Member
 	}
+	if _, known := g.Policy.APIs[req.API]; known { // else it is the caller's own word
+		rec.API = req.API
+	}
 	if user != nil {
 		rec.UserTenant, rec.UserObjectID, rec.UserClient, rec.Session = user.Tenant, user.ObjectID, user.Client, user.inSession
 	}
 	if !d.Allowed {
 		rec.Decision = issuance.Deny
 		rec.Scopes = issuance.Scopes(strings.Fields(req.Scope))
+		if req.Scope == "" {
+			rec.Scopes = g.Policy.APIs[req.API].Scopes
+		}
 		return
 	}
 	rec.Decision, rec.Scopes = issuance.Allow, d.Scopes

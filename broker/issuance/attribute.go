@@ -22,6 +22,7 @@ const (
 	keyClientID      = attribute.Key("credfree.entra.client_id")
 	keyScopes        = attribute.Key("credfree.scopes")
 	keyRevision      = attribute.Key("credfree.policy.revision")
+	keyAPI           = attribute.Key("credfree.api")
 	keyOnBehalfOf    = attribute.Key("credfree.on_behalf_of")
 	keyUserTenant    = attribute.Key("credfree.user.tenant_id")
 	keyUserObjectID  = attribute.Key("credfree.user.object_id")
@@ -51,7 +52,7 @@ type Attribute struct{ Key, Meaning string }
 func Attributes() []Attribute {
 	return []Attribute{
 		{string(keyID), "id of the issuance, also in the answer's `credfree-issuance-id` header and in the audit line"},
-		{string(keyDoor), "the protocol the agent spoke: `oauth` or `managed_identity`"},
+		{string(keyDoor), "the protocol the agent spoke: `oauth`, `managed_identity`, `auth_sidecar` or `call_through`"},
 		{string(keyGrant), "OAuth 2.0 grant type"},
 		{string(keyAgent), "the agent, by its name in the policy; absent when the caller is nobody"},
 		{string(keyOwner), "the agent's owner in the policy"},
@@ -63,6 +64,7 @@ func Attributes() []Attribute {
 		{string(keyTenant), "Entra tenant"},
 		{string(keyClientID), "Entra client id of the identity"},
 		{string(keyScopes), "scopes, canonical and sorted"},
+		{string(keyAPI), "downstream API that the token is for, by its name in the policy"},
 		{string(keyOnBehalfOf), "`true` when the token was asked for to act for a user"},
 		{string(keyUserTenant), "tenant of the user whom the token is for"},
 		{string(keyUserObjectID), "object id of the user whom the token is for"},
@@ -109,7 +111,7 @@ var asServer = trace.WithSpanKind(trace.SpanKindServer)
 
 // attributes are all attributes of a finished record.
 func (r *Record) attributes() []attribute.KeyValue {
-	attrs := make([]attribute.KeyValue, 0, 33)
+	attrs := make([]attribute.KeyValue, 0, 34)
 	text := func(key attribute.Key, value string) {
 		if value != "" {
 			attrs = append(attrs, key.String(value))
@@ -137,6 +139,7 @@ func (r *Record) attributes() []attribute.KeyValue {
 			attrs = append(attrs, key.Bool(true))
 		}
 	}
+	text(keyAPI, r.API)
 	flag(keyOnBehalfOf, r.OnBehalfOf)
 	text(keyUserTenant, r.UserTenant)
 	text(keyUserObjectID, r.UserObjectID)

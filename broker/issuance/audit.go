@@ -79,6 +79,7 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 		}
 		b = append(b, ']')
 	}
+	b = appendField(b, "api", r.API)
 	b = appendFlag(b, "on_behalf_of", r.OnBehalfOf)
 	b = appendField(b, "user_tenant_id", r.UserTenant)
 	b = appendField(b, "user_object_id", r.UserObjectID)

@@ -34,7 +34,7 @@ const (
 type Record struct {
 	ID    string    // NewID
 	Start time.Time // when the request came in
-	Door  string    // which protocol the agent spoke: oauth or managed_identity
+	Door  string    // which protocol the agent spoke: oauth, managed_identity, auth_sidecar or call_through
 	Grant string    // OAuth grant of the request; "" when it was none we know
 
 	Agent      string // name in the policy; "" when the peer is nobody
@@ -49,6 +49,7 @@ type Record struct {
 	Tenant   string   // Entra tenant
 	ClientID string   // Entra client id of the identity
 	Scopes   []string // canonical, see Scopes
+	API      string   // downstream API that the token is for, by its name in the policy
 	Revision string   // of the policy that decided
 
 	OnBehalfOf   bool   // the request was for a token to act for a user
@@ -73,6 +74,15 @@ type Record struct {
 	EntraCodes    []int  // AADSTS numbers of it
 
 	span trace.Span
+}
+
+// SpanContext is that of the record's span, also when it has ended; it is not
+// valid before Open or Close, and when there are no traces.
+func (r *Record) SpanContext() trace.SpanContext {
+	if r.span == nil {
+		return trace.SpanContext{}
+	}
+	return r.span.SpanContext()
 }
 
 // NewID returns a fresh issuance id: 16 random bytes in hexadecimal.

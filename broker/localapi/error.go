@@ -115,7 +115,8 @@ func codeOf(reason policy.Reason) string {
 	case policy.UnknownAgent, policy.AgentMismatch:
 		return invalidClient
 	case policy.AgentExpired, policy.AgentBlocked, policy.OnBehalfOfNotAllowed,
-		policy.IdentityNotAllowed, policy.IdentityNotForUsers, policy.RawTokenForbidden:
+		policy.IdentityNotAllowed, policy.IdentityNotForUsers, policy.RawTokenForbidden,
+		policy.APIUnknown, policy.APINotAllowed, policy.APIMethodNotAllowed, policy.APIPathNotAllowed:
 		return unauthorizedClient
 	case policy.OverLimit:
 		return temporarilyUnavailable

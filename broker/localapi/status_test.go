@@ -53,6 +53,10 @@ func TestStatuses(t *testing.T) {
 		policy.UserACRSMissing:      {"invalid_grant", 400, 403},
 		policy.UserAMRMissing:       {"invalid_grant", 400, 403},
 		policy.RawTokenForbidden:    {"unauthorized_client", 400, 403},
+		policy.APIUnknown:           {"unauthorized_client", 400, 403},
+		policy.APINotAllowed:        {"unauthorized_client", 400, 403},
+		policy.APIMethodNotAllowed:  {"unauthorized_client", 400, 403},
+		policy.APIPathNotAllowed:    {"unauthorized_client", 400, 403},
 		"user_token_expired":        {"invalid_grant", 400, 403},
 	}
 	tests := map[error]want{

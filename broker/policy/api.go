@@ -67,6 +67,9 @@ func (r *reader) api(e entry, cloud *Cloud) API {
 			r.problem(places[i], "this scope is of "+quote(resource)+", and the first one of "+quote(first), "keep scopes of one resource: a token is for one")
 		}
 	}
+	if len(api.Scopes) > maxScopes {
+		r.problem(fields["scopes"], "the API has more than 16 scopes, and no request can have them", "list the scopes of the API's token alone")
+	}
 	for _, item := range r.members(fields["methods"]) {
 		if method, ok := r.text(item); ok {
 			if !slices.Contains(methods, method) {

@@ -43,10 +43,12 @@ func TestDecideAllocatesNothing(t *testing.T) {
 	forUser, obo := crowd(t)
 	withSocket := r
 	withSocket.Peer = socket("agent-31.sock", 20031)
+	call := obo
+	callForAlice(func(*policy.Request) {})(&call)
 	for name, c := range map[string]struct {
 		p *policy.Policy
 		r policy.Request
-	}{"tcp": {many, r}, "socket": {many, withSocket}, "on behalf of": {forUser, obo}} {
+	}{"tcp": {many, r}, "socket": {many, withSocket}, "on behalf of": {forUser, obo}, "call": {forUser, call}} {
 		if d := c.p.Decide(c.r); !d.Allowed {
 			t.Fatalf("%s: got %+v, want it allowed", name, d)
 		}

@@ -25,12 +25,14 @@ func (p *Policy) decide(r *Request, t *trace) Decision {
 		t.pass(stepCaller, rule, describePeer(r.Peer)+" is agent "+agent.Name)
 	}
 
-	// 2. The agent, 3. the identity, 4. the scopes, 5. the user, 6. the token.
+	// 2. The agent, 3. the identity, 4. the scopes, 5. the user, 6. the token or
+	// the call.
 	if agent.isInOrder(&d, r, t) &&
 		agent.mayActAs(&d, r, t) &&
-		agent.mayHave(&d, r.Scope, t) &&
+		agent.mayHave(&d, r, t) &&
 		(!r.OnBehalfOf || agent.mayActFor(&d, r, t)) &&
-		(!r.Raw || agent.mayHandOut(&d, t)) {
+		(!r.Raw || agent.mayHandOut(&d, t)) &&
+		(r.Method == "" || agent.mayCall(&d, r, t)) {
 		agent.allow(&d)
 	}
 	return d
@@ -107,12 +109,21 @@ func (a *Agent) limitRule(onBehalfOf bool) string {
 	return a.rules.limits
 }
 
-// mayHave is step 4: all scopes are canonical, none is reserved, all are of one
-// resource, and each is in the list.
-func (a *Agent) mayHave(d *Decision, text string, t *trace) bool {
+// mayHave is step 4: the API is one of the agent's; all scopes are canonical,
+// none is reserved, all are of one resource, and each is in the list.
+func (a *Agent) mayHave(d *Decision, r *Request, t *trace) bool {
 	allow := &a.forItself
 	if d.OnBehalfOf {
 		allow = &a.forUser
+	}
+	text := r.Scope
+	if r.API != "" {
+		if !a.mayUse(d, r.API, allow, t) {
+			return false
+		}
+		if text == "" {
+			text = strings.Join(a.policy.APIs[r.API].Scopes, " ")
+		}
 	}
 	var room [maxScopes]string
 	scopes := room[:0]
@@ -141,6 +152,9 @@ func (a *Agent) mayHave(d *Decision, text string, t *trace) bool {
 	}
 	d.Resource = resource
 	allow.grant(d, scopes, listed)
+	if rule, ok := allow.apiRules[r.API]; ok && r.Scope == "" {
+		d.Rule = rule
+	}
 	if t != nil {
 		t.pass(stepScope, d.Rule, "listed: "+d.Scope)
 	}

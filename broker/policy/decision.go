@@ -23,6 +23,14 @@ type Request struct {
 	// for a fleet <name>/<member>. "" stands for the agent's default.
 	Identity string
 	Scope    string // as sent: canonical scopes separated by white space; no shorthands
+	// API is the downstream API, by its name, that the token is for; "" for none.
+	// Without a Scope, the scopes are the API's.
+	API string
+	// Method and Path are those of a call of the API that the broker makes
+	// itself; no Method means no call. Path is what stands below the API's
+	// BaseURL, begins with a slash and has no dot segments; it is decoded, but
+	// for an encoded slash, which stays %2F.
+	Method, Path string
 	// Over says that the agent has used up the limit of this kind of request,
 	// which the broker counts.
 	Over       bool
@@ -103,6 +111,8 @@ const (
 	IdentityMissing     Reason = "identity_missing"
 	IdentityNotForUsers Reason = "identity_not_for_users"
 
+	APIUnknown          Reason = "api_unknown"
+	APINotAllowed       Reason = "api_not_allowed"
 	ScopeMissing        Reason = "scope_missing"
 	ScopeMalformed      Reason = "scope_malformed"
 	ScopeReserved       Reason = "scope_reserved"
@@ -123,7 +133,9 @@ const (
 	UserACRSMissing      Reason = "user_acrs_missing"
 	UserAMRMissing       Reason = "user_amr_missing"
 
-	RawTokenForbidden Reason = "raw_token_forbidden"
+	RawTokenForbidden   Reason = "raw_token_forbidden"
+	APIMethodNotAllowed Reason = "api_method_not_allowed"
+	APIPathNotAllowed   Reason = "api_path_not_allowed"
 )
 
 // Reasons returns all reasons, in the order in which the steps find them.
@@ -132,9 +144,9 @@ func Reasons() []Reason {
 		UnknownAgent,
 		AgentMismatch, AgentBlocked, AgentExpired, OverLimit, OnBehalfOfNotAllowed,
 		IdentityNotAllowed, IdentityMissing, IdentityNotForUsers,
-		ScopeMissing, ScopeMalformed, ScopeReserved, ScopeMixedResources, ScopeNotAllowed,
+		APIUnknown, APINotAllowed, ScopeMissing, ScopeMalformed, ScopeReserved, ScopeMixedResources, ScopeNotAllowed,
 		UserUnverified, UserExpired, UserBlocked, UserTenantNotAllowed, UserNotListed, UserIsGuest, UserClientNotAllowed, UserScopeMissing,
 		GroupsOverage, UserNotInGroup, UserRoleMissing, UserACRSMissing, UserAMRMissing,
-		RawTokenForbidden,
+		RawTokenForbidden, APIMethodNotAllowed, APIPathNotAllowed,
 	}
 }

@@ -10,18 +10,21 @@
 //     not expired, within its limits, and made for users if it asks for one
 //  3. identity: the agent may act as the identity that is asked for, and as the
 //     member of it when it is a fleet; for a user, it can act for users
-//  4. scope: the scopes are canonical, not reserved, of one resource, and each
-//     of them is listed, letter for letter
+//  4. scope: the API, if one is named, is one of the agent's; the scopes, which
+//     are the API's if none are named, are canonical, not reserved, of one
+//     resource, and each of them is listed, letter for letter
 //  5. user: the user is verified, not blocked, and passes every rule about
 //     tenant, person, guests, client, scopes, groups, roles and sign-in
-//  6. token: the token may leave the broker
+//  6. token: the token may leave the broker; or call: the broker calls the API
+//     itself, and the API's rules allow the method and the path
 //
 // A request names its scopes in full: there is one way to write what it means,
 // and an answer, a record and a rule can be compared as text. Shorthands such
 // as graph are for the file only, whose cloud says what they stand for.
 //
 // In audit mode, what the rules deny is allowed and marked: expiry, limits, the
-// list of scopes, and the rules about users. Who is asking, whom they act as,
+// lists of scopes, of APIs and of what of them may be called, and the rules
+// about users. Who is asking, whom they act as,
 // what is blocked, what no scope may be, and what is not known about a user are
 // never forgiven.
 //

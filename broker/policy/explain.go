@@ -13,10 +13,11 @@ type Explanation struct {
 }
 
 // Step is one of the six steps of a decision. The user is left out of what is
-// not on behalf of one, and the token of what hands out none.
+// not on behalf of one, the token of what hands out none, and the call of what
+// makes none.
 type Step struct {
 	Number  int    // 1 to 6
-	Name    string // caller, agent, identity, scope, user or token
+	Name    string // caller, agent, identity, scope, user, token or call
 	OK      bool
 	Audited bool   // OK in audit mode only: Detail and Rule say what would have denied it
 	Detail  string // what was found; may contain names and scopes of the file
@@ -31,7 +32,7 @@ func (p *Policy) Explain(r Request) Explanation {
 	return Explanation{Decision: d, Steps: t.steps}
 }
 
-// step is the number of a step.
+// step is a step, in the order in which they are taken.
 type step int
 
 const (
@@ -41,9 +42,13 @@ const (
 	stepScope
 	stepUser
 	stepToken
+	stepCall // number 6 too
 )
 
-var stepNames = [...]string{stepCaller: "caller", stepAgent: "agent", stepIdentity: "identity", stepScope: "scope", stepUser: "user", stepToken: "token"}
+// number is what the contract calls the step.
+func (s step) number() int { return min(int(s), int(stepToken)) }
+
+var stepNames = [...]string{stepCaller: "caller", stepAgent: "agent", stepIdentity: "identity", stepScope: "scope", stepUser: "user", stepToken: "token", stepCall: "call"}
 
 // trace collects steps. A nil trace collects nothing, but still denies.
 type trace struct {
@@ -51,8 +56,8 @@ type trace struct {
 	audited *Step // what audit mode has forgiven in the step that is under way
 }
 
-func (t *trace) pass(number step, rule, detail string) {
-	s := Step{Number: int(number), Name: stepNames[number], OK: true, Detail: detail, Rule: rule}
+func (t *trace) pass(at step, rule, detail string) {
+	s := Step{Number: at.number(), Name: stepNames[at], OK: true, Detail: detail, Rule: rule}
 	if t.audited != nil {
 		s, t.audited = *t.audited, nil
 	}
@@ -61,28 +66,28 @@ func (t *trace) pass(number step, rule, detail string) {
 
 // deny ends d with a denial, and takes back what was only for those who are
 // allowed. It returns false: the steps end here.
-func (t *trace) deny(d *Decision, number step, reason Reason, rule, hint string) bool {
+func (t *trace) deny(d *Decision, at step, reason Reason, rule, hint string) bool {
 	*d = Decision{
 		Reason: reason, Rule: rule, Hint: hint, Agent: d.Agent, Identity: d.Identity, Member: d.Member,
 		OnBehalfOf: d.OnBehalfOf, UserTenants: d.UserTenants, ResolveGroups: d.ResolveGroups,
 	}
 	if t != nil {
-		t.steps = append(t.steps, Step{Number: int(number), Name: stepNames[number], Detail: reasonText[reason], Rule: rule})
+		t.steps = append(t.steps, Step{Number: at.number(), Name: stepNames[at], Detail: reasonText[reason], Rule: rule})
 	}
 	return false
 }
 
 // refuse is deny for what audit mode forgives: there it notes the first of what
 // would have been denied, and returns true.
-func (t *trace) refuse(d *Decision, number step, reason Reason, rule, hint string) bool {
+func (t *trace) refuse(d *Decision, at step, reason Reason, rule, hint string) bool {
 	if !d.Agent.Audit {
-		return t.deny(d, number, reason, rule, hint)
+		return t.deny(d, at, reason, rule, hint)
 	}
 	if !d.Audited {
 		d.Audited, d.AuditedReason, d.AuditedRule, d.AuditedHint = true, reason, rule, hint
 	}
 	if t != nil && t.audited == nil {
-		t.audited = &Step{Number: int(number), Name: stepNames[number], OK: true, Audited: true, Detail: "only audited: " + reasonText[reason], Rule: rule}
+		t.audited = &Step{Number: at.number(), Name: stepNames[at], OK: true, Audited: true, Detail: "only audited: " + reasonText[reason], Rule: rule}
 	}
 	return true
 }
@@ -97,6 +102,8 @@ var reasonText = map[Reason]string{
 	IdentityNotAllowed:   "the agent may not act as this identity",
 	IdentityMissing:      "there are several identities, and the request names none",
 	IdentityNotForUsers:  "this kind of identity cannot act for users",
+	APIUnknown:           "the policy has no such API",
+	APINotAllowed:        "the agent may not call the API",
 	ScopeMissing:         "the request names no scope",
 	ScopeMalformed:       "a scope is not canonical, or there are too many",
 	ScopeReserved:        "a scope is for the token exchange itself",
@@ -116,6 +123,8 @@ var reasonText = map[Reason]string{
 	UserACRSMissing:      "the user's sign-in lacks an authentication context",
 	UserAMRMissing:       "the user's sign-in used none of the methods",
 	RawTokenForbidden:    "the token must not leave the broker",
+	APIMethodNotAllowed:  "the API may not be called with this method",
+	APIPathNotAllowed:    "this path of the API may not be called",
 }
 
 func describePeer(p Peer) string {

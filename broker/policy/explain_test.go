@@ -71,7 +71,10 @@ func checkSteps(t *testing.T, r policy.Request, e policy.Explanation) {
 	if r.Raw {
 		names = append(names, "token")
 	}
-	numbers := map[string]int{"caller": 1, "agent": 2, "identity": 3, "scope": 4, "user": 5, "token": 6}
+	if r.Method != "" {
+		names = append(names, "call")
+	}
+	numbers := map[string]int{"caller": 1, "agent": 2, "identity": 3, "scope": 4, "user": 5, "token": 6, "call": 6}
 	audited := false
 	for i, step := range e.Steps {
 		last := i == len(e.Steps)-1

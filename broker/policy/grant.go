@@ -11,12 +11,14 @@ import (
 // allowance is one allow of the file, flattened: what an agent may have for
 // itself, or on behalf of a user. The zero allowance has nothing.
 type allowance struct {
-	scopes []string         // canonical, each once: those of its scopes, then of its roles, then of its apis
-	apis   []string         // names
-	grants map[string]grant // by scope
-	rule   string           // path of the allow
-	list   string           // path of its scopes
-	cloud  *Cloud
+	scopes []string // canonical, each once: those of its scopes, then of its roles, then of its apis
+	apis   []string // names
+	// apiRules has the path of the line that lists each of apis.
+	apiRules map[string]string
+	grants   map[string]grant // by scope
+	rule     string           // path of the allow
+	list     string           // path of its scopes
+	cloud    *Cloud
 }
 
 // grant is one scope of an allowance, ready to be handed out.
@@ -35,7 +37,7 @@ var allowForm = fieldsOf(
 
 // allow reads one allow. at may be absent; path is where it would stand.
 func (r *reader) allow(at place, path string, p *Policy) allowance {
-	a := allowance{grants: map[string]grant{}, rule: path, list: path + ".scopes", cloud: &p.Cloud}
+	a := allowance{grants: map[string]grant{}, apiRules: map[string]string{}, rule: path, list: path + ".scopes", cloud: &p.Cloud}
 	if !at.present() {
 		return a
 	}
@@ -53,7 +55,7 @@ func (r *reader) allow(at place, path string, p *Policy) allowance {
 		}
 	}
 	for _, api := range r.references(fields["apis"], "api", r.apis) {
-		a.apis = append(a.apis, api.name)
+		a.apis, a.apiRules[api.name] = append(a.apis, api.name), api.value.path
 		for _, scope := range p.APIs[api.name].Scopes {
 			r.grant(&a, scope, api.value, path+".apis")
 		}

@@ -25,13 +25,17 @@ var (
 	}
 	modelShorthands = map[string]string{"graph/Mail.Read": mailRead, "ai-search": search}
 	modelRoles      = map[string][]string{"reader": {"graph/Mail.Read", orders}, "searcher": {"ai-search"}}
-	modelAPIs       = map[string][]string{"mail": {"graph/Mail.Read", graph}}
-	modelTenants    = []string{tenantID, otherID}
-	modelUsers      = []string{aliceID, bobID, malloryID}
-	modelGroups     = []string{groupID, "92222222-2222-3333-4444-555555555555"}
-	modelClients    = []string{signInApp, "c2222222-2222-3333-4444-555555555555"}
-	modelWords      = []string{"c1", "c2"} // roles, scopes and contexts alike
-	modelMethods    = []string{"mfa", "fido", "pwd"}
+	modelAPIs       = map[string]modelAPI{
+		"mail":   {scopes: []string{"graph/Mail.Read", graph}},
+		"orders": {scopes: []string{orders}, methods: []string{"GET", "POST"}, paths: []string{"/a", "/b/*"}},
+	}
+	modelPaths   = []string{"/", "/a", "/a/", "/b", "/b/", "/b/c", "/b/c/d", "/ab"}
+	modelTenants = []string{tenantID, otherID}
+	modelUsers   = []string{aliceID, bobID, malloryID}
+	modelGroups  = []string{groupID, "92222222-2222-3333-4444-555555555555"}
+	modelClients = []string{signInApp, "c2222222-2222-3333-4444-555555555555"}
+	modelWords   = []string{"c1", "c2"} // roles, scopes and contexts alike
+	modelMethods = []string{"mfa", "fido", "pwd"}
 )
 
 // modelIdentities are the same in every file. tenant is "" for a domain.
@@ -48,6 +52,8 @@ var modelIdentities = map[string]struct {
 	"mail":  {"{agentUser: {blueprintID: " + blueprintID + ", agentID: " + agentOne + ", username: r@contoso.com, source: pod}}", tenantID, []string{"r@contoso.com"}, false},
 	"vm":    {"{managedIdentity: {}}", tenantID, nil, false},
 }
+
+var modelAPINames = []string{"mail", "orders"}
 
 var modelNames = []string{"app", "web", "dns", "bot", "fleet", "mail", "vm"}
 
@@ -106,7 +112,7 @@ func randomPolicy(rng *rand.Rand) modelPolicy {
 func randomAllow(rng *rand.Rand) modelAllow {
 	allow := modelAllow{scopes: some(rng, modelGood)}
 	if rng.IntN(2) == 0 {
-		allow.roles, allow.apis = some(rng, []string{"reader", "searcher"}), some(rng, []string{"mail"})
+		allow.roles, allow.apis = some(rng, []string{"reader", "searcher"}), some(rng, modelAPINames)
 	}
 	if !slices.Contains(allow.scopes, search) && rng.IntN(4) == 0 {
 		allow.scopes = append(allow.scopes, "ai-search")
@@ -229,7 +235,11 @@ func (m modelPolicy) file() string {
 		b.WriteString("mode: audit\n")
 	}
 	fmt.Fprintf(&b, "roles: {reader: [%s], searcher: [%s]}\n", strings.Join(modelRoles["reader"], ", "), strings.Join(modelRoles["searcher"], ", "))
-	fmt.Fprintf(&b, "apis: {mail: {baseURL: https://graph.microsoft.com, scopes: [%s]}}\n", strings.Join(modelAPIs["mail"], ", "))
+	b.WriteString("apis:\n")
+	for _, name := range modelAPINames {
+		api := modelAPIs[name]
+		fmt.Fprintf(&b, "  %s:\n    baseURL: https://%s.contoso.com\n%s%s%s", name, name, line("    ", "scopes", api.scopes), line("    ", "methods", api.methods), line("    ", "paths", api.paths))
+	}
 	fmt.Fprintf(&b, "blocked: {agents: [%s], users: [%s]}\n", strings.Join(m.blockedAgents, ", "), strings.Join(ids(m.blockedUsers), ", "))
 	b.WriteString("agents:\n")
 	for _, a := range m.agents {
@@ -278,6 +288,9 @@ func randomRequest(rng *rand.Rand) policy.Request {
 		scopes = append(scopes, one(rng, modelBad))
 	}
 	r.Scope = strings.Join(scopes, one(rng, []string{" ", "\t", " \n", "\u2003"}))
+	if rng.IntN(4) == 0 {
+		r.API, r.Method, r.Path = one(rng, append([]string{"none"}, modelAPINames...)), one(rng, []string{"", "GET", "POST", "PUT"}), one(rng, modelPaths)
+	}
 	return r
 }
 
@@ -308,6 +321,12 @@ func aimed(rng *rand.Rand, m modelPolicy) policy.Request {
 	}
 	if all := allow.all(); len(all) > 0 && fits() {
 		r.Scope = one(rng, all)
+	}
+	if r.API != "" && fits() {
+		r.Scope = ""
+		if len(allow.apis) > 0 && fits() {
+			r.API = one(rng, allow.apis)
+		}
 	}
 	name := one(rng, append(slices.Clone(a.identities), a.identity))
 	if identity := modelIdentities[name]; fits() {

@@ -28,6 +28,9 @@ sources: {pod: {file: {path: /t}}}
 identities:
   app: {application: {clientID: 11111111-2222-3333-4444-55555555aaaa, source: pod}}
   vm: {managedIdentity: {}}
+apis:
+  mail: {baseURL: https://graph.microsoft.com/v1.0, scopes: [graph/Mail.Read], methods: [GET, HEAD], paths: [/me, /me/messages/*]}
+  files: {baseURL: https://graph.microsoft.com/v1.0, scopes: [graph/Mail.Read]}
 blocked:
   users: [8a0c5b0e-0000-4000-8000-0123456789ab/e9999999-2222-3333-4444-555555555555]
 agents:
@@ -39,7 +42,7 @@ agents:
     callers: [{tcp: {uids: [1]}}]
     allow: {scopes: [graph]}
     onBehalfOf:
-      allow: {scopes: [graph/User.Read, graph/Mail.Read]}
+      allow: {scopes: [graph/User.Read, graph/Mail.Read], apis: [mail]}
       users:
         tenants: [8a0c5b0e-0000-4000-8000-0123456789ab]
         objects: [8a0c5b0e-0000-4000-8000-0123456789ab/e1111111-2222-3333-4444-555555555555, e9999999-2222-3333-4444-555555555555]
@@ -65,6 +68,14 @@ func alice() *policy.User {
 
 func forAlice() policy.Request {
 	return policy.Request{Peer: tcp(1), Scope: userRead, OnBehalfOf: true, User: alice(), Raw: true, Now: may2027}
+}
+
+// callForAlice is allowed too: a call of an API that the broker makes itself.
+func callForAlice(change func(*policy.Request)) func(*policy.Request) {
+	return func(r *policy.Request) {
+		r.Scope, r.Raw, r.API, r.Method, r.Path = "", false, "mail", "GET", "/me"
+		change(r)
+	}
 }
 
 // ruleCase breaks one rule: in the request that is allowed otherwise, or in the
@@ -102,6 +113,11 @@ func ruleCases() []ruleCase {
 		{reason: policy.IdentityMissing, ask: func(r *policy.Request) { r.Peer, r.OnBehalfOf = tcp(2), false }, rule: "agents.chooser.identities"},
 		{reason: policy.IdentityNotForUsers, ask: func(r *policy.Request) { r.Identity = "vm" }, rule: "identities.vm"},
 
+		{reason: policy.APIUnknown, ask: callForAlice(func(r *policy.Request) { r.API = "mails" }), rule: "apis"},
+		{reason: policy.APIUnknown, ask: callForAlice(func(r *policy.Request) { r.API, r.Scope = "", userRead }), rule: "apis"},
+		{reason: policy.APINotAllowed, ask: callForAlice(func(r *policy.Request) { r.API = "files" }), rule: forUsers + ".allow.apis", forgiven: true},
+		{reason: policy.APINotAllowed, ask: callForAlice(func(r *policy.Request) { r.OnBehalfOf = false }), rule: "agents.a.allow.apis", forgiven: true},
+		{reason: policy.APINotAllowed, ask: callForAlice(func(r *policy.Request) { r.API, r.Scope = "files", userRead }), rule: forUsers + ".allow.apis", forgiven: true},
 		{reason: policy.ScopeMissing, ask: func(r *policy.Request) { r.Scope = " " }, rule: forUsers + ".allow.scopes"},
 		{reason: policy.ScopeMalformed, ask: func(r *policy.Request) { r.Scope = "graph/User.Read" }, rule: forUsers + ".allow.scopes"},
 		{reason: policy.ScopeReserved, ask: func(r *policy.Request) { r.Scope = "api://AzureADTokenExchange/.default" }, rule: forUsers + ".allow.scopes"},
@@ -128,6 +144,11 @@ func ruleCases() []ruleCase {
 		{reason: policy.UserAMRMissing, ask: user(func(u *policy.User) { u.AMR = u.AMR[:1] }), rule: forUsers + ".amr", forgiven: true},
 
 		{reason: policy.RawTokenForbidden, file: []string{"rawToken: true", "rawToken: false"}, rule: "agents.a.rawToken"},
+
+		{reason: policy.APIMethodNotAllowed, ask: callForAlice(func(r *policy.Request) { r.Method = "POST" }), rule: "apis.mail.methods", forgiven: true},
+		{reason: policy.APIMethodNotAllowed, ask: callForAlice(func(r *policy.Request) { r.Method = "get" }), rule: "apis.mail.methods", forgiven: true},
+		{reason: policy.APIPathNotAllowed, ask: callForAlice(func(r *policy.Request) { r.Path = "/users" }), rule: "apis.mail.paths", forgiven: true},
+		{reason: policy.APIPathNotAllowed, ask: callForAlice(func(r *policy.Request) { r.Path = "" }), rule: "apis.mail.paths", forgiven: true},
 	}
 }
 
@@ -209,6 +230,7 @@ func TestRuleOrder(t *testing.T) {
 	file := strings.NewReplacer(blocked...).Replace(governed)
 	r := policy.Request{
 		Peer: tcp(9), Agent: "chooser", Identity: "root", Over: true, OnBehalfOf: true, Raw: true, Now: may2027.AddDate(1, 0, 0),
+		API: "mails", Scope: " ", Method: "POST", Path: "/users",
 		User: &policy.User{Tenant: tenantID, ObjectID: malloryID, Client: otherID, Guest: true, GroupsOverage: true},
 	}
 	for _, step := range []struct {
@@ -222,6 +244,8 @@ func TestRuleOrder(t *testing.T) {
 		{policy.OverLimit, func() { r.Over = false }},
 		{policy.IdentityNotAllowed, func() { r.Identity = "vm" }},
 		{policy.IdentityNotForUsers, func() { r.Identity = "app" }},
+		{policy.APIUnknown, func() { r.API = "files" }},
+		{policy.APINotAllowed, func() { r.API = "mail" }},
 		{policy.ScopeMissing, func() { r.Scope = search + " api://AzureADTokenExchange/.default User.Read" }},
 		{policy.ScopeMalformed, func() { r.Scope = search + " api://AzureADTokenExchange/.default" }},
 		{policy.ScopeReserved, func() { r.Scope = search + " " + graph }},
@@ -240,6 +264,8 @@ func TestRuleOrder(t *testing.T) {
 		{policy.UserACRSMissing, func() { r.User.ACRS = alice().ACRS }},
 		{policy.UserAMRMissing, func() { r.User.AMR = alice().AMR }},
 		{policy.RawTokenForbidden, func() { r.Raw = false }},
+		{policy.APIMethodNotAllowed, func() { r.Method = "GET" }},
+		{policy.APIPathNotAllowed, func() { r.Path = "/me" }},
 	} {
 		if got := parse(t, file).Decide(r).Reason; got != step.reason {
 			t.Fatalf("got %q, want %q", got, step.reason)

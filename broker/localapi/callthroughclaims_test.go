@@ -1,0 +1,147 @@
+package localapi_test
+
+import (
+	"encoding/base64"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/credfree/credfree/exchange/entratest"
+)
+
+// recently asks for a token that was issued just now.
+func recently() string {
+	return `{"access_token":{"nbf":{"essential":true,"value":"` + strconv.FormatInt(time.Now().Unix(), 10) + `"}}}`
+}
+
+// recorded is the emulator's API, and the bodies that it got.
+func recorded(bodies *[]string) func(*door) http.Handler {
+	var mu sync.Mutex
+	return func(d *door) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body) // what is missing shows
+			mu.Lock()
+			*bodies = append(*bodies, string(body))
+			mu.Unlock()
+			d.entra.API().ServeHTTP(w, r)
+		})
+	}
+}
+
+// A claims challenge of the API is met once, with the request as it was, and the
+// agent sees none of it.
+func TestCallMeetsAClaimsChallenge(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	for _, body := range []string{"", "body", large} {
+		var bodies []string
+		d, _ := openCalls(t, caller, recorded(&bodies))
+		check(t, d.entra.SetClaimsChallenge(recently()))
+		method := http.MethodPost
+		if body == "" {
+			method = http.MethodGet
+		}
+		if got := d.call(t, method, "tools/echo/x", body); got.StatusCode != 200 || got.Header.Get("WWW-Authenticate") != "" {
+			t.Errorf("got %s, want 200", got.wire())
+		}
+		if diff := cmp.Diff([]string{body, body}, bodies); diff != "" {
+			t.Errorf("bodies of %d bytes (-want +got):\n%.300s", len(body), diff)
+		}
+		if lines := d.audited(); strings.Count(lines, `"decision":"allow"`) != 2 {
+			t.Errorf("recorded %s, want two issuances", lines)
+		}
+	}
+}
+
+// What cannot be sent twice goes back with the challenge, which the agent meets:
+// it sends the claims along, as they stand there.
+func TestCallPassesAClaimsChallengeOn(t *testing.T) {
+	for name, body := range map[string]func() io.Reader{
+		"a stream": func() io.Reader { return io.MultiReader(strings.NewReader("body")) },
+		"large":    func() io.Reader { return strings.NewReader(strings.Repeat("x", 1<<20+1)) },
+	} {
+		var bodies []string
+		d, _ := openCalls(t, caller, recorded(&bodies))
+		check(t, d.entra.SetClaimsChallenge(recently()))
+		resp := do(t, d.request(t, http.MethodPost, "tools/echo/x", body()))
+		_, rest, challenged := strings.Cut(resp.Header.Get("WWW-Authenticate"), `error="insufficient_claims", claims="`)
+		if resp.StatusCode != 401 || !challenged || len(bodies) != 1 {
+			t.Fatalf("%s: got %d %v after %d calls, want the challenge after 1", name, resp.StatusCode, resp.Header, len(bodies))
+		}
+		encoded := strings.TrimSuffix(rest, `"`)
+		decoded, err := base64.StdEncoding.DecodeString(encoded)
+		check(t, err)
+		for _, claims := range []string{encoded, string(decoded)} {
+			if resp := do(t, d.request(t, http.MethodPost, "tools/echo/x", body(), "Credfree-Claims", claims)); resp.StatusCode != 200 {
+				t.Errorf("%s: got %d with the claims %s, want 200", name, resp.StatusCode, claims)
+			}
+		}
+	}
+}
+
+// An API that is never satisfied is asked twice at most, and not again for an
+// agent that answers challenges itself. What is no claims challenge is the
+// agent's to deal with.
+func TestCallChallengesEnd(t *testing.T) {
+	claims := base64.StdEncoding.EncodeToString([]byte(recently()))
+	for challenge, calls := range map[string]int64{
+		`Bearer realm="", error="insufficient_claims", claims="` + claims + `"`:                      2,
+		`PoP nonce="x", Bearer error="insufficient_claims", authorization_uri="x", claims=` + claims: 2,
+		`Bearer error="insufficient_claims", claims="` + strings.TrimRight(claims, "=") + `"`:        2,
+		`Bearer error="invalid_token", claims="` + claims + `"`:                                      1,
+		`Bearer error="insufficient_claims"`:                                                         1,
+		`Bearer error="insufficient_claims", claims="bm8="`:                                          1,
+		`Bearer error="insufficient_claims", claims="` + strings.Repeat("A", 20<<10) + `"`:           1,
+		`Basic error="insufficient_claims", claims="` + claims + `"`:                                 1,
+		`Bearer error="insufficient_claims", claims="e30="`:                                          1,
+		`Bearer error="insufficient_claims, claims="` + claims:                                       1,
+	} {
+		d, a := openCalls(t, caller, answering(401, "no", "WWW-Authenticate", challenge))
+		got := d.call(t, http.MethodPut, "tools/x", "body")
+		if got.StatusCode != 401 || got.body != "no" || a.calls.Load() != calls || got.Header.Get("WWW-Authenticate") != challenge {
+			t.Errorf("%.90s: got %d %s after %d calls, want 401 after %d", challenge, got.StatusCode, got.body, a.calls.Load(), calls)
+		}
+		a.calls.Store(0)
+		if got := d.call(t, http.MethodPut, "tools/x", "body", "Credfree-Claims", claims); got.StatusCode != 401 || a.calls.Load() != 1 {
+			t.Errorf("%.90s: got %d after %d calls with claims, want 401 after 1", challenge, got.StatusCode, a.calls.Load())
+		}
+	}
+}
+
+// When Entra has no token with the claims, the agent hears why, and what they are.
+func TestCallChallengeThatEntraRefuses(t *testing.T) {
+	for code, status := range map[int]int{53003: 401, 700016: 401} {
+		d, a := openCalls(t, caller, emulated)
+		if got := d.call(t, http.MethodGet, "tools/echo/x", ""); got.StatusCode != 200 {
+			t.Fatalf("got %s", got.wire())
+		}
+		check(t, d.entra.SetClaimsChallenge(recently()))
+		d.entra.SetBehavior(entratest.Behavior{Code: code})
+		a.calls.Store(0)
+		got := d.call(t, http.MethodGet, "tools/echo/x", "")
+		e := refusalOf(t, got).Error
+		if got.StatusCode != status || a.calls.Load() != 1 || e.RefusedBy != "entra" || e.CorrelationID == "" || e.Claims == "" || e.Reason != "entra_rejected" {
+			t.Errorf("%d: got %s after %d calls", code, got.wire(), a.calls.Load())
+		}
+		if want := base64.StdEncoding.EncodeToString([]byte(e.Claims)); !strings.Contains(got.Header.Get("WWW-Authenticate"), `error="insufficient_claims", claims="`+want+`"`) {
+			t.Errorf("%d: got the challenge %q", code, got.Header.Get("WWW-Authenticate"))
+		}
+	}
+}
+
+// A temporary failure on the way to the token is no challenge: the agent tries
+// again.
+func TestCallChallengeDuringAnOutage(t *testing.T) {
+	d, _ := openCalls(t, caller, emulated)
+	d.call(t, http.MethodGet, "tools/echo/x", "")
+	check(t, d.entra.SetClaimsChallenge(recently()))
+	d.entra.SetBehavior(entratest.Behavior{Status: 503})
+	if got := d.call(t, http.MethodGet, "tools/echo/x", ""); got.StatusCode != 503 || refusalOf(t, got).Error.Reason != "entra_unavailable" {
+		t.Errorf("got %s, want 503", got.wire())
+	}
+}

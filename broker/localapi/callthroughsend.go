@@ -1,0 +1,142 @@
+package localapi
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/credfree/credfree/broker/client"
+)
+
+// RoundTrip implements http.RoundTripper for the proxy. It calls the API, and
+// once more when the API asks for a token with certain claims: the fresh token
+// has them. An agent that sends claims of its own answers challenges itself.
+func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
+	resp, err := c.send(out, 0)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !c.replay || c.req.Claims != "" {
+		return resp, err
+	}
+	claims := challengeIn(resp.Header["Www-Authenticate"])
+	if claims == "" {
+		return resp, nil
+	}
+	discard(resp.Body)
+	req := c.req
+	req.Claims = claims
+	if c.issued, err = c.issue(c.w, c.in, req, nil); err != nil {
+		return nil, &unmetChallenge{claims: claims, err: err}
+	}
+	return c.send(out, 1)
+}
+
+// discard reads what is left of a small body, so that its connection is used
+// again.
+func discard(body io.ReadCloser) {
+	// The body is of no use, and neither is what goes wrong with it.
+	_, _ = io.CopyN(io.Discard, body, 64<<10)
+	_ = body.Close()
+}
+
+// send sends the request with the token, in a span of its own below that of the
+// issuance. resend is how often it was sent before.
+func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
+	var problem *badRequest
+	if c.target, problem = targetOf(c.issued.API, c.escaped, out.URL); problem != nil {
+		return nil, problem
+	}
+	c.span.End()
+	ctx := trace.ContextWithSpanContext(c.in.Context(), c.issued.Span)
+	ctx, c.span = c.calls.Tracer.Start(ctx, "api.call", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes( //nolint:spancheck // callThrough ends it, or the next attempt
+		attribute.String("http.request.method", spanMethod(out.Method)), attribute.String("server.address", c.target.Hostname()),
+		attribute.String("credfree.api", c.issued.API.Name), attribute.String("credfree.issuance.id", c.issued.ID)))
+	if resend > 0 {
+		c.span.SetAttributes(attribute.Int("http.request.resend_count", resend))
+	}
+	// The proxy's own context would pass the API's interim answers on, unfiltered.
+	attempt := out.Clone(ctx)
+	attempt.URL, attempt.Host, attempt.Trailer = c.target, c.target.Host, nil
+	attempt.Header["Authorization"] = []string{"Bearer " + c.issued.Token.Reveal()}
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(attempt.Header))
+	if c.body != nil {
+		attempt.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
+		attempt.Body = io.NopCloser(bytes.NewReader(c.body))
+	}
+	resp, err := c.calls.Transport.RoundTrip(attempt)
+	if err != nil {
+		err = c.explain(err)
+		c.span.SetAttributes(attribute.String("error.type", reasonOf(err)))
+		c.span.SetStatus(codes.Error, reasonOf(err))
+		return nil, err
+	}
+	c.watch.touch()
+	c.span.SetAttributes(attribute.Int("http.response.status_code", resp.StatusCode))
+	if resp.StatusCode >= http.StatusBadRequest {
+		c.span.SetStatus(codes.Error, "")
+	}
+	return resp, nil
+}
+
+// spanMethod keeps what agents make up out of the traces.
+func spanMethod(method string) string {
+	switch method {
+	case http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPatch, http.MethodPost, http.MethodPut:
+		return method
+	}
+	return "_OTHER"
+}
+
+// suppressed are the headers of an answer that the agent does not get: what
+// would make a client keep state about this address as if it were the API's.
+var suppressed = []string{"Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Public-Key-Pins", "Clear-Site-Data", "Proxy-Authenticate", "Proxy-Authentication-Info"}
+
+// admit makes the API's answer fit for the agent.
+func (c *call) admit(resp *http.Response) error {
+	for _, name := range c.kept(resp.Header) {
+		delete(resp.Header, name)
+	}
+	if len(resp.Trailer) > 0 {
+		delete(resp.Header, "Content-Length") // HTTP/2 has both; before HTTP/2, trailers need chunks
+	}
+	for _, name := range locationHeaders {
+		for i, location := range resp.Header[name] {
+			resp.Header[name][i] = localOf(c.issued.API, c.target, c.in.Host, location)
+		}
+	}
+	header := c.w.Header()
+	if len(resp.Header["Cache-Control"]) > 0 { // the API knows better
+		delete(header, "Cache-Control")
+		delete(header, "Pragma")
+	}
+	header[client.IssuanceHeader] = []string{c.issued.ID}
+	body := &apiBody{ReadCloser: resp.Body, watch: c.watch, end: func() {
+		for _, name := range c.kept(resp.Trailer) {
+			resp.Trailer[name] = nil // it may have been announced
+		}
+	}}
+	if conn, ok := resp.Body.(io.ReadWriteCloser); ok && resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Body, c.watch.switched = &apiConn{apiBody: body, Writer: conn}, true
+		return nil
+	}
+	resp.Body = body
+	return nil
+}
+
+// kept names what the agent does not get of a header or a trailer. An API that
+// repeats the token in one does not hand it out by that.
+func (c *call) kept(header http.Header) (names []string) {
+	token := c.issued.Token.Reveal() // compared, so that it does not leave
+	for name, values := range header {
+		if slices.Contains(suppressed, name) || strings.HasPrefix(name, "Credfree-") || strings.HasPrefix(name, "Access-Control-") ||
+			slices.ContainsFunc(values, func(value string) bool { return strings.Contains(value, token) }) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
