@@ -22,14 +22,21 @@ type Config struct {
 	// LegacyMSI answers api-version 2017-09-01 at the App Service endpoint too,
 	// for clients that know MSI_ENDPOINT and MSI_SECRET only.
 	LegacyMSI bool
+	// AuthSidecar opens the door of Microsoft's own sidecar. Its clients send no
+	// header that whoever makes an agent fetch a URL could not.
+	AuthSidecar bool
+	// CallThrough says how APIs are called.
+	CallThrough CallThrough
 }
 
 // Handler serves agents. It has to run in an http.Server whose ConnContext is
 // peer.ConnContext: a request without a peer is nobody's.
 type Handler struct {
-	broker *broker.Broker
-	guard  peer.Guard
-	legacy bool
+	broker  *broker.Broker
+	guard   peer.Guard
+	legacy  bool
+	sidecar bool
+	calls   CallThrough
 }
 
 // New returns a Handler, or an error without a broker.
@@ -37,7 +44,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Broker == nil {
 		return nil, errors.New("the doors need a broker")
 	}
-	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI}, nil
+	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, calls: cfg.CallThrough.withDefaults()}, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -46,6 +53,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header["Cache-Control"] = noStore
 	header["Pragma"] = noCache
 	d := doorAt(r.URL)
+	if d.name == doorAuthSidecar && !h.sidecar {
+		d = noDoor
+	}
 	if err := h.guard.Check(r); err != nil {
 		h.refuseForeign(w, r, d, err)
 		return
@@ -71,6 +81,9 @@ const (
 // doorAt finds the door at a path. What is encoded in another way than it has
 // to be is at no door: a path has one spelling, but for its slashes.
 func doorAt(u *url.URL) door {
+	if _, _, ok := callTarget(u); ok { // what stands below is the API's business
+		return door{doorCallThrough, (*Handler).callThrough, writeCallError}
+	}
 	path := plainPath(u.Path)
 	switch {
 	case u.RawPath != "":
@@ -82,9 +95,13 @@ func doorAt(u *url.URL) door {
 		return door{doorManagedIdentity, (*Handler).appService, writeManagedIdentityError}
 	case len(path) == len(imdsRoot+imdsPath) && strings.EqualFold(path[:len(imdsRoot)], imdsRoot) && path[len(imdsRoot):] == imdsPath:
 		return door{doorManagedIdentity, (*Handler).imds, writeManagedIdentityError}
+	case isSidecarRoute(path):
+		return door{doorAuthSidecar, (*Handler).authSidecar, writeSidecarError}
 	}
-	return door{"", (*Handler).nothing, writeError}
+	return noDoor
 }
+
+var noDoor = door{"", (*Handler).nothing, writeError}
 
 // plainPath takes several slashes in a row for one, and one at the end for
 // none: SDKs join the parts of a URL that way, and do not all follow a redirect.

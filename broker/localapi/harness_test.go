@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -44,11 +45,12 @@ const (
 // door is a broker behind real sockets: TCP for this user's processes and for
 // the holder of a key, and a unix socket.
 type door struct {
-	url    string // over TCP
-	socket string
-	entra  *entratest.Server
-	file   string      // the workload token
-	full   atomic.Bool // the audit log's disk
+	url     string // over TCP
+	socket  string
+	handler http.Handler
+	entra   *entratest.Server
+	file    string      // the workload token
+	full    atomic.Bool // the audit log's disk
 
 	mu  sync.Mutex // guards log
 	log strings.Builder
@@ -85,6 +87,9 @@ identities:
   vm:    {managedIdentity: {objectID: ` + vmObjectID + `}}
 apis:
   graph: {baseURL: https://graph.microsoft.com/v1.0, scopes: [` + graph + `]}
+  tools: {baseURL: https://tools.example.com, scopes: [` + graph + `]}
+  ruled: {baseURL: https://tools.example.com/base/v1, scopes: [` + graph + `], methods: [GET, POST], paths: [/, /a, /b/*]}
+  users: {baseURL: https://tools.example.com/v1.0, scopes: [` + userRead + `]}
 `
 )
 
@@ -117,20 +122,20 @@ func open(t testing.TB, agents func(dir string) string, options ...func(*localap
 		Policy: p, Sources: map[string]workload.Source{"pod": workload.File{Path: d.file}}, Exchange: transport, Users: users,
 		Keys: peer.NewKeys(p.KeyFiles()), Sockets: map[string]string{d.socket: "agent.sock"}})
 	check(t, err)
-	cfg := localapi.Config{Broker: b}
+	cfg := localapi.Config{Broker: b, AuthSidecar: true}
 	for _, option := range options {
 		option(&cfg)
 	}
 	handler, err := localapi.New(cfg)
 	check(t, err)
-	d.serve(t, handler)
+	d.serve(t, &http.Server{Handler: handler, ConnContext: peer.ConnContext, ReadHeaderTimeout: 5 * time.Second})
 	t.Cleanup(func() { check(t, tokens.Close(context.WithoutCancel(t.Context()))) })
 	return d
 }
 
-func (d *door) serve(t testing.TB, handler http.Handler) {
+func (d *door) serve(t testing.TB, server *http.Server) {
 	t.Helper()
-	server := &http.Server{Handler: handler, ConnContext: peer.ConnContext, ReadHeaderTimeout: 5 * time.Second}
+	d.handler, server.ErrorLog = server.Handler, log.New(complaints{t}, "", 0)
 	tcp, err := peer.ListenLoopback("127.0.0.1:0")
 	check(t, err)
 	unix, err := peer.ListenUnix(d.socket)
@@ -144,6 +149,14 @@ func (d *door) serve(t testing.TB, handler http.Handler) {
 		}()
 	}
 	t.Cleanup(func() { check(t, server.Close()) })
+}
+
+// complaints fail the test: a server has none about a handler that behaves.
+type complaints struct{ testing.TB }
+
+func (c complaints) Write(line []byte) (int, error) {
+	c.Errorf("the server complains: %s", line)
+	return len(line), nil
 }
 
 // thisUser is one agent, demo: any process of this user, by socket and TCP.
