@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// child is a command under way, which gets the signals that this process gets.
+type child struct {
+	cmd     *exec.Cmd
+	signals chan os.Signal
+	passing sync.WaitGroup
+}
+
+func startCommand(cmd *exec.Cmd) (*child, error) {
+	c := &child{cmd: cmd, signals: make(chan os.Signal, 16)}
+	signal.Notify(c.signals, passedOn...) // first, so that none gets lost
+	if err := cmd.Start(); err != nil {
+		signal.Stop(c.signals)
+		return nil, err
+	}
+	c.passing.Go(func() {
+		for s := range c.signals {
+			if !sentByTerminal(s) {
+				c.pass(s)
+			}
+		}
+	})
+	return c, nil
+}
+
+// pass sends the command a signal, unless it has ended.
+func (c *child) pass(s os.Signal) {
+	if err := c.cmd.Process.Signal(s); err != nil {
+		return // it has ended, which wait tells
+	}
+}
+
+// end asks the command to end.
+func (c *child) end() { c.pass(syscall.SIGTERM) }
+
+// wait waits for the command's end. The error holds its exit code, and no text:
+// the command has said itself what was wrong.
+func (c *child) wait() error {
+	err := c.cmd.Wait()
+	signal.Stop(c.signals)
+	close(c.signals)
+	c.passing.Wait()
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return err
+	}
+	code := exit.ExitCode()
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		code = 128 + int(status.Signal())
+	}
+	return fail(code, errors.New(""))
+}

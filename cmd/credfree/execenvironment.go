@@ -1,0 +1,80 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/credfree/credfree/broker/client"
+)
+
+// lead is what leads a command to its broker.
+type lead struct {
+	url      string // of the broker
+	key      string // of the command
+	keyFile  string // that holds the key, for credfree itself
+	clientID string // of the identity to select; "" selects none
+}
+
+// leadsAway are the variables that Azure's SDKs look at before the endpoint of
+// managed identities, or that make them take it for one of another kind. They
+// are unset and never blank: some SDKs ask only whether a variable is there.
+var leadsAway = []string{
+	"AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_USERNAME", "AZURE_PASSWORD",
+	"AZURE_FEDERATED_TOKEN_FILE", "AZURE_POD_IDENTITY_AUTHORITY_HOST", "AZURE_KUBERNETES_TOKEN_PROXY",
+	"MSI_ENDPOINT", "MSI_SECRET", "DEFAULT_IDENTITY_CLIENT_ID", "IMDS_ENDPOINT", "IDENTITY_SERVER_THUMBPRINT", "MSAL_MANAGED_IDENTITY_ENDPOINT",
+	"CREDFREE_SOCKET",
+}
+
+// commandEnvironment is what a command inherits, changed so that Azure's SDKs,
+// clients of Entra's auth sidecar and credfree itself find the broker.
+func commandEnvironment(inherited []string, to lead) []string {
+	before := map[string]string{}
+	for _, entry := range inherited {
+		name, value, _ := strings.Cut(entry, "=")
+		before[name] = value
+	}
+	set := map[string]string{
+		"IDENTITY_ENDPOINT": to.url + client.ManagedIdentityPath,
+		"IDENTITY_HEADER":   to.key,
+		// Later credentials of a chain would try what is left of a developer's.
+		// Older SDKs do not know the name of a single one.
+		"AZURE_TOKEN_CREDENTIALS": "prod",
+		"SIDECAR_URL":             to.url + "/" + to.key, // its clients have no header for a key
+		"CREDFREE_URL":            to.url,
+		"CREDFREE_KEY_FILE":       to.keyFile,
+	}
+	if to.clientID != "" {
+		set["AZURE_CLIENT_ID"] = to.clientID
+	}
+	// Some SDKs send even requests to loopback to a proxy, with their key. Each
+	// spelling hides the other, so both say all.
+	set["NO_PROXY"] = directly(before, "NO_PROXY", "no_proxy")
+	set["no_proxy"] = directly(before, "no_proxy", "NO_PROXY")
+
+	environment := slices.DeleteFunc(slices.Clone(inherited), func(entry string) bool {
+		name, value, _ := strings.Cut(entry, "=")
+		// Several SDKs refuse to start with an authority that is not https.
+		return set[name] != "" || slices.Contains(leadsAway, name) || name == "AZURE_AUTHORITY_HOST" && strings.HasPrefix(strings.ToLower(value), "http:")
+	})
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		environment = append(environment, name+"="+set[name])
+	}
+	return environment
+}
+
+// directly adds loopback to what is reached without a proxy, unless all is.
+func directly(environment map[string]string, name, otherwise string) string {
+	const loopback = "127.0.0.1,localhost"
+	value, ok := environment[name]
+	if !ok {
+		value = environment[otherwise]
+	}
+	switch strings.TrimSpace(value) {
+	case "":
+		return loopback
+	case "*":
+		return value
+	}
+	return value + "," + loopback
+}
