@@ -197,7 +197,8 @@ identities: # who the broker can be at Entra
   agent-user: {agentUser: {blueprintID: %[6]s, agentID: %[7]s, username: %s, source: pod}}
 
 apis: # what agents call
-  graph: {baseURL: %s/v1.0, scopes: [graph]}
+  graph: {baseURL: %[9]s/v1.0, scopes: [graph]}
+  profile: {baseURL: %[9]s/v1.0/me, scopes: [graph/User.Read]}
 
 `, entratest.DemoTenantID, l.host.URL, quoteYAML(filepath.Join(l.dir, "ca.pem")), quoteYAML(filepath.Join(l.dir, "workload-token")), entratest.DemoClientID,
 		entratest.DemoBlueprintClientID, entratest.DemoAgentIdentityID, entratest.DemoAgentUserName, l.host.APIURL)
@@ -215,7 +216,7 @@ func anyProcess() string {
       - {tcp: {uids: [%d]}} # any process of this user
     allow: {apis: [graph]}
     onBehalfOf:
-      allow: {scopes: [graph/User.Read]}
+      allow: {apis: [profile]}
       clients: [%s] # the app whose users it may act for
 `, time.Now().AddDate(1, 0, 0).Format(time.DateOnly), os.Getuid(), entratest.DemoFrontendClientID)
 }

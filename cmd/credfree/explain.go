@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -18,11 +19,17 @@ func explainCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "agent", Usage: "`NAME` of the agent that asks"},
 			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` it asks for"},
 			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity it wants to act as"},
-			&cli.BoolFlag{Name: "call-through", Usage: "it calls an API through the broker, and gets no token"},
+			&cli.StringFlag{Name: "api", Usage: "`NAME` of the API that it calls through the broker, instead of a scope"},
+			&cli.StringFlag{Name: "method", Usage: "`METHOD` of that call", Value: http.MethodGet},
+			&cli.StringFlag{Name: "path", Usage: "`PATH` of that call, below the API's base URL", Value: "/"},
 			formatFlag("text", "json"),
 		}, userFlags()...),
 		Action: func(c *cli.Context) error {
-			if err := flagsOnly(c, "config", "agent", "scope"); err != nil {
+			needed := []string{"config", "agent", "scope"}
+			if c.IsSet("api") {
+				needed = needed[:2]
+			}
+			if err := flagsOnly(c, needed...); err != nil {
 				return err
 			}
 			format, err := formatOf(c, "text", "json")
@@ -67,7 +74,10 @@ func explain(c *cli.Context, p *policy.Policy) (*explained, error) {
 	}
 	request := policy.Request{
 		Peer: callerOf(agent), Agent: name, Identity: c.String("identity"), Scope: c.String("scope"),
-		OnBehalfOf: asked.onBehalfOf, User: asked.user, Raw: !c.Bool("call-through"), Now: time.Now(),
+		OnBehalfOf: asked.onBehalfOf, User: asked.user, Raw: true, Now: time.Now(),
+	}
+	if name := c.String("api"); name != "" {
+		request.API, request.Method, request.Path, request.Raw = name, c.String("method"), c.String("path"), false
 	}
 	explanation := p.Explain(request)
 	if asked.token == "" || explanation.Decision.Reason != policy.UserUnverified {

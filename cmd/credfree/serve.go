@@ -28,6 +28,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "socket-dir", Usage: "`FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
 			&cli.StringFlag{Name: "audit-log", Usage: "append the audit log to `FILE` instead", EnvVars: []string{"CREDFREE_AUDIT_LOG"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
+			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 		},
 		Action: func(c *cli.Context) error {
@@ -64,7 +65,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	s, err := newService(serviceConfig{
 		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
-		hosts: c.StringSlice("host"), audit: audit, telemetry: telemetry, log: log,
+		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, telemetry: telemetry, log: log,
 	})
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type serviceConfig struct {
 	adminListen string // TCP address for operators
 	socketDir   string // folder of the agents' unix sockets
 	hosts       []string
+	authSidecar bool // whether its door is open
 	audit       io.Writer
 	telemetry   *telemetry
 	log         *slog.Logger
@@ -84,7 +85,13 @@ func (s *service) assemble() error {
 	if err != nil {
 		return err
 	}
-	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts})
+	roots, err := apiRoots(cfg.policy.Cloud)
+	if err != nil {
+		return err
+	}
+	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, CallThrough: localapi.CallThrough{
+		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(),
+	}})
 	if err != nil {
 		return err
 	}
@@ -121,6 +128,24 @@ func entraTransport(cloud policy.Cloud) (http.RoundTripper, error) {
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       90 * time.Second,
 	}, nil
+}
+
+// apiRoots trusts the system's authorities, and for APIs of a custom cloud those
+// of its caFile too.
+func apiRoots(cloud policy.Cloud) (*x509.CertPool, error) {
+	if cloud.CAFile == "" {
+		return nil, nil // the system's
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	pem, err := os.ReadFile(cloud.CAFile)
+	if err != nil {
+		return nil, fail(exitError, fmt.Errorf("caFile cannot be read: %w", err), "caFile holds the certificates, in PEM, that sign the authority's")
+	}
+	pool.AppendCertsFromPEM(pem) // entraTransport has refused a file without any
+	return pool, nil
 }
 
 // newServer bounds what a slow or greedy client can hold.
