@@ -1,0 +1,140 @@
+package broker_test
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/secret"
+)
+
+// Where the policy says so, an agent goes on for the user: with the same token,
+// for as long as it says, until somebody ends it.
+func TestLongRunning(t *testing.T) {
+	begin := func(t *testing.T) (*world, secret.Text) {
+		w := newWorld(t)
+		w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+		user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 10 * time.Minute })
+		_, err := w.actFor(as(t, 10001), user, userRead)
+		check(t, err)
+		return w, user
+	}
+	t.Run("goes on and ends", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, user := begin(t)
+			time.Sleep(2 * time.Hour)
+			issued, err := w.actFor(as(t, 10001), user, mailRead)
+			check(t, err)
+			if line := w.audit.last(t); issued.Token.UserObjectID != entratest.DemoUserID || line["session"] != true {
+				t.Errorf("got a token for %s and audit line %v, want Ada's from a session", issued.Token.UserObjectID, line)
+			}
+			time.Sleep(5*time.Hour + 50*time.Minute)
+			issued, err = w.actFor(as(t, 10001), user, userRead)
+			check(t, err)
+			if left := time.Until(issued.ExpiresAt); left > 10*time.Minute {
+				t.Errorf("the token is good for %s, the session for 10m", left)
+			}
+			time.Sleep(10 * time.Minute)
+			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
+				t.Errorf("got %v after the end of the session", err)
+			}
+		})
+	})
+	for name, end := range map[string]func(t *testing.T, w *world){
+		"purged by user": func(_ *testing.T, w *world) {
+			w.Purge(broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID})
+		},
+		"purged by agent":  func(_ *testing.T, w *world) { w.Purge(broker.Selection{Agent: "assistant"}) },
+		"not allowed more": func(t *testing.T, w *world) { w.use(t, assistant("")) },
+		"user blocked": func(t *testing.T, w *world) {
+			w.use(t, assistant("      longRunning: {maxAge: 8h}\n")+"blocked: {users: ["+entratest.DemoTenantID+"/"+entratest.DemoUserID+"]}\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, user := begin(t)
+				time.Sleep(time.Hour)
+				_, err := w.actFor(as(t, 10001), user, userRead)
+				check(t, err)
+				end(t, w)
+				if issued, err := w.actFor(as(t, 10001), user, userRead); err == nil || issued.Token.Len() > 0 {
+					t.Error("the session goes on")
+				}
+			})
+		})
+	}
+	t.Run("does not begin before it may", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.use(t, assistant(""))
+			user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 10 * time.Minute })
+			_, err := w.actFor(as(t, 10001), user, userRead)
+			check(t, err)
+			w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+			time.Sleep(time.Hour)
+			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
+				t.Errorf("got %v, want no session for what was exchanged before", err)
+			}
+		})
+	})
+	t.Run("ended while it is used", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, user := begin(t)
+			time.Sleep(time.Hour)
+			w.entra.SetBehavior(entratest.Behavior{Delay: 5 * time.Second})
+			var asking sync.WaitGroup
+			asking.Go(func() {
+				if issued, err := w.actFor(as(t, 10001), user, userRead); err == nil || issued.Token.Len() > 0 {
+					t.Error("a token was released")
+				}
+			})
+			time.Sleep(time.Second)
+			w.Purge(broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID})
+			asking.Wait()
+			time.Sleep(10 * time.Second) // the exchange has ended
+			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
+				t.Errorf("got %v, want the session to stay ended", err)
+			}
+		})
+	})
+	t.Run("is the agent's own", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, user := begin(t)
+			time.Sleep(time.Hour)
+			if _, err := w.Issue(as(t, 10001), broker.Request{Identity: "agent", Scope: userRead, OnBehalfOf: true, UserToken: user}); err == nil {
+				t.Error("another identity goes on with it")
+			}
+		})
+	})
+	t.Run("signed by a key that is gone", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, user := begin(t)
+			for range 5 { // until the first is not published any more
+				w.entra.RotateKeys()
+				w.userToken(t, nil)
+			}
+			time.Sleep(2 * time.Hour)
+			_, err := w.actFor(as(t, 10001), user, userRead) // makes the verifier look for the keys again
+			check(t, err)
+			synctest.Wait()
+			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_unknown_key" {
+				t.Errorf("got %v, want no session on a token that cannot be verified", err)
+			}
+		})
+	})
+	t.Run("revoked at Entra", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, user := begin(t)
+			time.Sleep(time.Hour)
+			check(t, w.entra.RevokeSignInSessions("", entratest.DemoUserID))
+			_, err := w.actFor(as(t, 10001), user, userRead)
+			if failure := asExchangeError(t, err); !slices.Contains(failure.Codes, 50173) {
+				t.Errorf("got %v, want AADSTS50173", err)
+			}
+		})
+	})
+}
