@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 
 	"github.com/urfave/cli/v2"
@@ -70,6 +71,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	if err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // what starting took, most of it parsing, is given back
 	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
 	s.warnOfExposures()
