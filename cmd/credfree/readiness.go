@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -25,6 +26,7 @@ func (s *service) parts() []admin.Part {
 		{Name: "audit", Check: s.auditState},
 		{Name: "entra", Check: s.entraState, ReportOnly: true},
 		{Name: "isolation", Check: s.isolationState, ReportOnly: true},
+		{Name: "agents", Check: s.agentsState, ReportOnly: true},
 	}
 	for name, source := range rules.sources {
 		parts = append(parts, admin.Part{Name: "source " + name, Check: sourceState(source)})
@@ -53,6 +55,23 @@ func (s *service) policyState(context.Context) admin.PartState {
 		return admin.PartState{Detail: detail, Error: "the policy file is not in force: " + failed.Error(), Hint: "mend it: credfree check names every problem"}
 	}
 	return admin.PartState{OK: true, Detail: detail}
+}
+
+// agentsState names the agents that have expired, or soon will.
+func (s *service) agentsState(context.Context) admin.PartState {
+	p, now := s.inForce().Policy, time.Now()
+	expiring := p.Expiring(now, expirySoon)
+	if len(expiring) == 0 {
+		return admin.PartState{OK: true, Detail: fmt.Sprintf("none of %d expires within 30 days", len(p.Agents))}
+	}
+	words := make([]string, len(expiring))
+	for i, agent := range expiring {
+		words[i] = agent.Name + " expires after " + agent.Expires.AddDate(0, 0, -1).Format(time.DateOnly)
+		if !now.Before(agent.Expires) {
+			words[i] = agent.Name + " has expired"
+		}
+	}
+	return admin.PartState{Error: strings.Join(words, ", "), Hint: "ask their owners whether they are still needed, and change expires"}
 }
 
 func (s *service) auditState(context.Context) admin.PartState {

@@ -166,6 +166,30 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// Who expires soon is said where operators look, and takes nobody out of service.
+func TestExpiryIsAnnounced(t *testing.T) {
+	for day, want := range map[string]string{
+		time.Now().AddDate(1, 0, 0).Format(time.DateOnly):  "none of 1 expires within 30 days",
+		time.Now().AddDate(0, 0, 10).Format(time.DateOnly): "demo expires after ",
+		time.Now().AddDate(0, 0, -2).Format(time.DateOnly): "demo has expired",
+	} {
+		r := startService(t, func(string) string {
+			return strings.Replace(anyProcess(), "expires: "+time.Now().AddDate(1, 0, 0).Format(time.DateOnly), "expires: "+day, 1)
+		})
+		r.warnOfExpiry()
+		status, body := do(t, http.MethodGet, "http://"+r.adminAddr()+"/readyz", "")
+		if status != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: got %d %s, want 200 and %q", day, status, body, want)
+		}
+		r.mu.Lock()
+		log := r.log.String()
+		r.mu.Unlock()
+		if soon := !strings.HasPrefix(want, "none"); strings.Contains(log, "you@demo.example") != soon {
+			t.Errorf("%s: got log %s, want a warning: %t", day, log, soon)
+		}
+	}
+}
+
 // Kubernetes exchanges a mounted ConfigMap by a symbolic link to a folder.
 func TestReloadThroughASymbolicLink(t *testing.T) {
 	r := startService(t, func(string) string { return anyProcess() })
