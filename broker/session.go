@@ -11,8 +11,6 @@ import (
 	"github.com/credfree/credfree/exchange/secret"
 )
 
-type cacheKey = cache.Key
-
 // maxSessions bounds the sessions that are kept; the one that was not used for
 // longest goes first.
 const maxSessions = 10_000
@@ -44,7 +42,7 @@ func newSessions() (*sessions, error) {
 
 // keep begins a session, or goes on with one by a new proof. An empty proof
 // leaves the old one in force.
-func (s *sessions) keep(key cacheKey, user *verified, proof secret.Text, now time.Time) {
+func (s *sessions) keep(key cache.Key, user *verified, proof secret.Text, now time.Time) {
 	if proof.Len() == 0 {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 
+	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/secret"
@@ -72,7 +73,7 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 
 // proofOf is what the exchange shows Entra: the user's token while it is valid,
 // then the session.
-func (b *Broker) proofOf(key cacheKey, w *want) exchange.User {
+func (b *Broker) proofOf(key cache.Key, w *want) exchange.User {
 	user := exchange.User{Token: w.user.token, ObjectID: w.user.ObjectID}
 	if w.user.inSession {
 		user.Token, user.Session = secret.Text{}, b.sessions.proof(sessionKey{key.Agent, key.Identity, w.user.hash})

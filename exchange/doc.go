@@ -1,7 +1,9 @@
 // Package exchange is a client of the Entra token endpoint: a workload token
 // goes in, an access token comes out.
 //
-// It knows nothing of agents, policy or caches. MSAL Go speaks the protocol
+// It knows nothing of the broker's agents, policy or caches. An [Identity] says
+// what is asked as, and may need several tokens to get to the last: each is a leg,
+// one request of its own, and a [Keeper] keeps those in between. MSAL Go speaks the protocol
 // and is kept stateless: each exchange gets a fresh confidential.Client over
 // one shared transport, so that nothing MSAL remembers can answer another
 // request. Between MSAL and the network stands a [call], which sends one token
@@ -13,5 +15,5 @@
 //
 // The package refuses to cache, to repeat what cannot succeed, to ask while Entra
 // wants to be left alone, to verify a workload token's signature, and to release
-// a token of another kind than the one asked for.
+// a token of another kind, client, tenant, user or resource than the one asked for.
 package exchange

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,12 +11,10 @@ import (
 )
 
 func credentialProcessCommand(std stdio) *cli.Command {
-	// It asks as token does.
-	flags := slices.DeleteFunc(tokenCommand(std).Flags, func(flag cli.Flag) bool { return flag.Names()[0] == "format" })
 	return &cli.Command{
 		Name:  "credential-process",
 		Usage: "ask the broker for an access token and print it for a program that runs a command for its credentials",
-		Flags: append(flags, formatFlag("kubectl", "google")),
+		Flags: append(tokenFlags(), formatFlag("kubectl", "google")),
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "scope"); err != nil {
 				return err
@@ -26,20 +23,10 @@ func credentialProcessCommand(std stdio) *cli.Command {
 			if err != nil {
 				return err
 			}
-			asker, err := client.New(client.Config{URL: c.String("url"), Socket: c.String("socket"), KeyFile: c.String("key-file")})
-			if err != nil {
-				return fail(exitUsage, err)
-			}
-			req := client.TokenRequest{Scope: c.String("scope"), Agent: c.String("agent"), Identity: c.String("identity"), Claims: c.String("claims")}
-			if path := c.String("user-token"); path != "" {
-				if req.UserToken, err = readUserToken(c, path); err != nil {
-					return err
-				}
-			}
 			asked := time.Now() // before, so that it never claims more time than there is
-			token, err := asker.Token(c.Context, req)
+			token, err := askForToken(c)
 			if err != nil {
-				return refused(err)
+				return err
 			}
 			expires := asked.Add(time.Duration(token.ExpiresIn) * time.Second)
 			if format == "google" {

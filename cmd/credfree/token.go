@@ -15,17 +15,7 @@ func tokenCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "token",
 		Usage: "ask the broker for an access token and print it",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for, like https://graph.microsoft.com/.default"},
-			&cli.StringFlag{Name: "url", Usage: "`URL` of the broker", Value: client.DefaultURL, EnvVars: []string{"CREDFREE_URL"}},
-			&cli.StringFlag{Name: "socket", Usage: "the agent's unix socket at `PATH`, instead of TCP", EnvVars: []string{"CREDFREE_SOCKET"}},
-			&cli.StringFlag{Name: "key-file", Usage: "`FILE` that holds the agent's key", EnvVars: []string{"CREDFREE_KEY_FILE"}},
-			&cli.StringFlag{Name: "agent", Usage: "`NAME` the broker should know this caller by, compared only"},
-			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity to act as"},
-			&cli.StringFlag{Name: "claims", Usage: "claims challenge to satisfy, as `JSON`"},
-			&cli.StringFlag{Name: "user-token", Usage: "act for the user whose access token is in `FILE`, or - for standard input"},
-			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the result: token or json", Value: "token"},
-		},
+		Flags: append(tokenFlags(), &cli.StringFlag{Name: "format", Usage: "`FORMAT` of the result: token or json", Value: "token"}),
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "scope"); err != nil {
 				return err
@@ -34,21 +24,9 @@ func tokenCommand(std stdio) *cli.Command {
 			if format != "token" && format != "json" {
 				return fail(exitUsage, fmt.Errorf("format %q is neither token nor json", format))
 			}
-			asker, err := client.New(client.Config{URL: c.String("url"), Socket: c.String("socket"), KeyFile: c.String("key-file")})
+			token, err := askForToken(c)
 			if err != nil {
-				return fail(exitUsage, err)
-			}
-			user := ""
-			if path := c.String("user-token"); path != "" {
-				if user, err = readUserToken(c, path); err != nil {
-					return err
-				}
-			}
-			token, err := asker.Token(c.Context, client.TokenRequest{
-				Scope: c.String("scope"), Agent: c.String("agent"), Identity: c.String("identity"), Claims: c.String("claims"), UserToken: user,
-			})
-			if err != nil {
-				return refused(err)
+				return err
 			}
 			if format == "json" {
 				return json.NewEncoder(std.out).Encode(token)
@@ -57,6 +35,39 @@ func tokenCommand(std stdio) *cli.Command {
 			return err
 		},
 	}
+}
+
+// tokenFlags say which broker is asked, and for what: askForToken reads them.
+func tokenFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for, like https://graph.microsoft.com/.default"},
+		&cli.StringFlag{Name: "url", Usage: "`URL` of the broker", Value: client.DefaultURL, EnvVars: []string{"CREDFREE_URL"}},
+		&cli.StringFlag{Name: "socket", Usage: "the agent's unix socket at `PATH`, instead of TCP", EnvVars: []string{"CREDFREE_SOCKET"}},
+		&cli.StringFlag{Name: "key-file", Usage: "`FILE` that holds the agent's key", EnvVars: []string{"CREDFREE_KEY_FILE"}},
+		&cli.StringFlag{Name: "agent", Usage: "`NAME` the broker should know this caller by, compared only"},
+		&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity to act as"},
+		&cli.StringFlag{Name: "claims", Usage: "claims challenge to satisfy, as `JSON`"},
+		&cli.StringFlag{Name: "user-token", Usage: "act for the user whose access token is in `FILE`, or - for standard input"},
+	}
+}
+
+// askForToken asks the broker. Its error has the exit code and the hints.
+func askForToken(c *cli.Context) (client.Token, error) {
+	asker, err := client.New(client.Config{URL: c.String("url"), Socket: c.String("socket"), KeyFile: c.String("key-file")})
+	if err != nil {
+		return client.Token{}, fail(exitUsage, err)
+	}
+	req := client.TokenRequest{Scope: c.String("scope"), Agent: c.String("agent"), Identity: c.String("identity"), Claims: c.String("claims")}
+	if path := c.String("user-token"); path != "" {
+		if req.UserToken, err = readUserToken(c, path); err != nil {
+			return client.Token{}, err
+		}
+	}
+	token, err := asker.Token(c.Context, req)
+	if err != nil {
+		return client.Token{}, refused(err)
+	}
+	return token, nil
 }
 
 // refused gives a broker's refusal its exit code and its hints.
