@@ -19,13 +19,13 @@ func TestSidecarRoutes(t *testing.T) {
 	for path, status := range map[string]int{
 		"/healthz": 200, "/HealthZ/": 200, "//healthz": 200, "/openapi/v1.json": 200, "/OpenAPI/V1.json": 200,
 		ownHeader: 404, ownHeader + "/": 404, ownHeader + "graph/x": 404, ownHeader + "gr%61ph": 404, ownHeader + "a%2Fb": 404, "/AuthorizationHeader": 404, "/x" + ownHeader + "graph": 404,
-		"/Validate": 404, "/DownstreamApi/graph": 404, "/DownstreamApiUnauthenticated/graph": 404, "/health": 404, "/openapi/v1": 404,
+		"/Validate/": 401, "/validate": 401, "/Validate/x": 404, "/DownstreamApi/": 404, "/DownstreamApi/graph/me": 404, "/downstreamapi/graph": 405, "/DownstreamApiUnauthenticated/graph": 405, "/health": 404, "/openapi/v1": 404,
 	} {
 		if got := d.send(t, http.MethodGet, path, ""); got.StatusCode != status || got.Header.Get("Location") != "" {
 			t.Errorf("%s: got %d %s, want %d", path, got.StatusCode, got.body, status)
 		}
 	}
-	for path, allowed := range map[string]string{ownHeader + "graph": "GET", header + "users": "GET", "/healthz": "GET, HEAD", "/openapi/v1.json": "GET, HEAD"} {
+	for path, allowed := range map[string]string{ownHeader + "graph": "GET", header + "users": "GET", "/Validate": "GET", callRoute + "users": "POST", ownCall + "graph": "POST", "/healthz": "GET, HEAD", "/openapi/v1.json": "GET, HEAD"} {
 		for _, method := range []string{"HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"} {
 			got := d.send(t, method, path, "")
 			refused := got.StatusCode == http.StatusMethodNotAllowed
@@ -48,34 +48,39 @@ func TestSidecarDocument(t *testing.T) {
 	got := d.send(t, http.MethodGet, "/openapi/v1.json", "")
 	var document struct {
 		OpenAPI string `json:"openapi"`
-		Paths   map[string]struct {
-			Get struct {
-				OperationID string `json:"operationId"`
-				Parameters  []struct{ Name, In string }
-				Responses   map[string]any
-			}
+		Paths   map[string]map[string]struct {
+			OperationID string `json:"operationId"`
+			Parameters  []struct{ Name, In string }
+			Responses   map[string]any
 		}
 	}
 	check(t, json.Unmarshal([]byte(got.body), &document))
-	if document.OpenAPI != "3.1.1" || len(document.Paths) != 2 {
+	if document.OpenAPI != "3.1.1" || len(document.Paths) != 5 {
 		t.Fatalf("got %+v", document)
 	}
 	user := d.bearer(t, entratest.DemoClientID)
-	for path, want := range map[string]string{header + "{apiName}": "AuthorizationHeader", ownHeader + "{apiName}": "AuthorizationHeaderUnauthenticated"} {
-		get := document.Paths[path].Get
-		if get.OperationID != want || len(get.Parameters) < 15 {
-			t.Errorf("%s is %s with %d parameters", path, get.OperationID, len(get.Parameters))
+	for path, want := range map[string]struct {
+		method, operation string
+		parameters        int
+		headers           []string
+	}{
+		"/Validate":             {"GET", "ValidateAuthorizationHeader", 0, user},
+		header + "{apiName}":    {"GET", "AuthorizationHeader", 14, user},
+		ownHeader + "{apiName}": {"GET", "AuthorizationHeaderUnauthenticated", 14, nil},
+		callRoute + "{apiName}": {"POST", "DownstreamApi", 18, user},
+		ownCall + "{apiName}":   {"POST", "DownstreamApiUnauthenticated", 18, nil},
+	} {
+		operation := document.Paths[path][strings.ToLower(want.method)]
+		if operation.OperationID != want.operation || len(operation.Parameters) != want.parameters || len(document.Paths[path]) != 1 {
+			t.Errorf("%s is %s with %d parameters", path, operation.OperationID, len(operation.Parameters))
 		}
-		headers := user
-		if path != header+"{apiName}" {
-			headers = nil
-		}
-		for _, p := range get.Parameters {
+		path = strings.Replace(path, "{apiName}", "users", 1)
+		for _, p := range append(operation.Parameters, struct{ Name, In string }{"none", "query"}) {
 			if p.In != "query" {
 				continue
 			}
-			got := d.send(t, http.MethodGet, strings.Replace(path, "{apiName}", "users", 1)+"?"+p.Name+"=x", "", headers...)
-			if _, ok := get.Responses[strconv.Itoa(got.StatusCode)]; !ok || strings.Contains(got.body, "is not known") || strings.Contains(got.body, "is not taken") {
+			got := d.send(t, want.method, path+"?"+p.Name+"=x", "", want.headers...)
+			if _, ok := operation.Responses[strconv.Itoa(got.StatusCode)]; !ok || strings.Contains(got.body, "is not known") || strings.Contains(got.body, "is not taken") {
 				t.Errorf("%s?%s=x: got %d %s", path, p.Name, got.StatusCode, got.body)
 			}
 		}

@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,16 +15,19 @@ import (
 )
 
 // failSidecar answers a request that came to nothing. rule is what an override
-// would have gone against, if it was one.
-func (h *Handler) failSidecar(w http.ResponseWriter, issued broker.Issued, err error, rule string) {
+// would have gone against, if it was one; allow is the method of the route.
+func (h *Handler) failSidecar(w http.ResponseWriter, issued broker.Issued, err error, rule, allow string) {
 	status, wire := h.describe(err, issued.ID)
+	if unmet, ok := errors.AsType[*unmetChallenge](err); ok && wire.RefusedBy == client.ByEntra && wire.Claims == "" {
+		wire.Claims = unmet.claims
+	}
 	if wire.Reason == reasonOverride {
 		wire.Rule = rule
 	}
 	status = sidecarStatus(status, &wire)
 	switch {
 	case status == http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", http.MethodGet)
+		w.Header().Set("Allow", allow)
 	case wire.Claims != "":
 		challenge(w, h.broker.Rules().Policy.Cloud.Authority, issued, wire.Claims)
 	case status == http.StatusUnauthorized && isOfUserToken(wire.Reason):

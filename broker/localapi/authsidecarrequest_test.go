@@ -35,7 +35,7 @@ func TestSidecarIdentities(t *testing.T) {
 		"no machine":            {"optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=" + appID, "client_id=" + appID, true},
 		"system is not meant":   {"optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=" + vmObject, "client_id=" + vmObject, true},
 	} {
-		q, problem := readSidecarQuery(test.query)
+		q, problem := readSidecarQuery(test.query, routeHeader)
 		if problem != nil {
 			t.Errorf("%s: %v", name, problem)
 		}
@@ -131,7 +131,7 @@ func FuzzSidecarRequest(f *testing.F) {
 		if authorization != "" {
 			r.Header["Authorization"] = []string{authorization}
 		}
-		got, problem := readSidecarRequest(r, p, "graph", forUser)
+		got, problem := SidecarOptions{}.readRequest(r, p, map[bool]string{true: routeHeader, false: routeOwnHeader}[forUser], "graph")
 		if problem != nil {
 			if problem.status < 400 || problem.status == 404 || problem.status > 428 || problem.message == "" || problem.hint == "" {
 				t.Errorf("got problem %+v", problem)
