@@ -83,6 +83,7 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 	b = appendFlag(b, "on_behalf_of", r.OnBehalfOf)
 	b = appendField(b, "user_tenant_id", r.UserTenant)
 	b = appendField(b, "user_object_id", r.UserObjectID)
+	b = appendField(b, "user_hash", r.UserHash)
 	b = appendField(b, "user_client_id", r.UserClient)
 	b = appendFlag(b, "session", r.Session)
 	b = appendField(b, "decision", string(r.Decision))
@@ -113,7 +114,7 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 		b = append(b, ']')
 	}
 	b = append(b, `,"duration_us":`...)
-	b = strconv.AppendInt(b, end.Sub(r.Start).Microseconds(), 10)
+	b = strconv.AppendInt(b, max(0, end.Sub(r.Start).Microseconds()), 10)
 	return append(b, '}', '\n')
 }
 

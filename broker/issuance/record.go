@@ -55,6 +55,7 @@ type Record struct {
 	OnBehalfOf   bool   // the request was for a token to act for a user
 	UserTenant   string // tenant of the user that the token is for
 	UserObjectID string // object id of that user
+	UserHash     string // stands for the two above: see Pseudonyms
 	UserClient   string // client id of the app that the user's token was issued to
 	Session      bool   // the user's token has expired, and a session goes on
 
