@@ -13,7 +13,8 @@ import (
 // audit writes lines to the sink, one Write each. The line is encoded by hand:
 // it is on the path of every request, and its fields are known.
 type audit struct {
-	sink io.Writer
+	sink   io.Writer
+	format Format
 
 	mu      sync.Mutex // guards what follows, and keeps lines whole
 	line    []byte
@@ -28,7 +29,11 @@ func (a *audit) write(rec *Record, end time.Time, span trace.SpanContext) error 
 	if a.torn {
 		a.line = append(a.line, '\n')
 	}
-	a.line = rec.appendLine(a.line, end, span)
+	if a.format == OCSF {
+		a.line = rec.appendOCSF(a.line, end, span)
+	} else {
+		a.line = rec.appendLine(a.line, end, span)
+	}
 	n, err := a.sink.Write(a.line)
 	a.torn = err != nil && n > 0 && n < len(a.line) || a.torn && n == 0
 	a.failure = err
@@ -46,12 +51,14 @@ func (a *audit) lastError() error {
 	return a.failure
 }
 
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
 var events = map[Decision]string{Allow: "token.issued", Deny: "token.denied", Fail: "token.failed"}
 
 // appendLine appends the record as one JSON object and a newline.
 func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []byte {
 	b = append(b, `{"time":"`...)
-	b = r.Start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = r.Start.UTC().AppendFormat(b, timeLayout)
 	b = append(b, `","type":"audit"`...)
 	b = appendField(b, "event", events[r.Decision])
 	b = appendField(b, "issuance_id", r.ID)

@@ -1,6 +1,7 @@
 package issuance
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -172,6 +173,28 @@ func (f *File) append(line []byte) (int, error) {
 	}
 	f.failing = err != nil
 	return n, err
+}
+
+// tail returns the end of the file, which begins with the beginning of a line.
+// Of a file that cannot be read it is an error, of a pipe or a device nothing.
+func (f *File) tail(most int64) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file == nil {
+		return nil, os.ErrClosed
+	}
+	info, err := f.file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	end := make([]byte, min(most, info.Size()))
+	if _, err := f.file.ReadAt(end, info.Size()-int64(len(end))); err != nil {
+		return nil, f.named(err)
+	}
+	if int64(len(end)) < info.Size() {
+		end = end[bytes.IndexByte(end, '\n')+1:]
+	}
+	return end, nil
 }
 
 // Close closes the file. Lines after that are refused.

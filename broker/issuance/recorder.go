@@ -17,6 +17,8 @@ import (
 type Config struct {
 	// Audit receives one line per issuance, each in one Write. Required.
 	Audit io.Writer
+	// Format is the shape of the lines; "" is Native.
+	Format Format
 	// Tracer makes the spans. Nil makes none.
 	Tracer trace.Tracer
 	// Meter makes the metrics. Nil makes none.
@@ -49,7 +51,7 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
+	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m}, nil
 }
 
 // Open starts the record's span, for work done under it, and returns the
