@@ -74,6 +74,12 @@ type Record struct {
 	EntraError    string // OAuth error code of Entra's answer
 	EntraCodes    []int  // AADSTS numbers of it
 
+	// Pseudonyms, when there are some, put a hash in the place of the user's
+	// tenant and object id before anything is recorded.
+	Pseudonyms *Pseudonyms
+	// BestEffort lets the token go out although the audit line cannot be written.
+	BestEffort bool
+
 	span trace.Span
 }
 

@@ -97,16 +97,22 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 
 // Close writes the audit line, ends the span and counts. When the line cannot
 // be written the record turns into a failure, and the caller must not hand
-// the token out: that is what a non-nil error means.
+// the token out: that is what a non-nil error means. Of a record with BestEffort
+// it is counted, and no more.
 func (r *Recorder) Close(ctx context.Context, rec *Record) error {
+	rec.hideUser()
 	if rec.span == nil {
 		ctx = r.Open(ctx, rec)
 	}
 	end := time.Now()
 	err := r.audit.write(rec, end, rec.span.SpanContext())
 	if err != nil {
-		rec.Decision, rec.Reason = Fail, ReasonAudit
 		r.metrics.auditFailures.Add(ctx, 1)
+		if rec.BestEffort {
+			err = nil
+		} else {
+			rec.Decision, rec.Reason = Fail, ReasonAudit
+		}
 	}
 	if rec.span.IsRecording() {
 		rec.span.SetAttributes(rec.attributes()...)

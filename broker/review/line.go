@@ -22,6 +22,8 @@ type Lines struct {
 	Older      int64 `json:"older"`      // audit lines from before Config.Since
 	Other      int64 `json:"other"`      // JSON that is no audit line, such as the broker's own log
 	Unreadable int64 `json:"unreadable"` // torn, too long or no JSON
+	// OCSF are audit lines in that format: a review reads the native one.
+	OCSF int64 `json:"ocsf,omitempty"`
 }
 
 // record is what a review reads of an audit line. What else the line holds is
@@ -46,7 +48,18 @@ type record struct {
 	Audited      bool      `json:"audited"`
 	EntraError   string    `json:"entra_error"`
 	EntraCodes   []int     `json:"entra_error_codes"`
+
+	Class    int `json:"class_uid"` // of OCSF
+	Unmapped struct {
+		Type string `json:"type"`
+	} `json:"unmapped"`
 }
+
+// The types of lines that the broker writes to its audit log.
+const (
+	audit = "audit"
+	chain = "audit_chain"
+)
 
 // The decisions of an audit line.
 const (
@@ -86,7 +99,10 @@ func (r *Review) line(line []byte) {
 	switch err := json.Unmarshal(line, &rec); {
 	case err != nil || line[0] != '{':
 		r.lines.Unreadable++
-	case rec.Type != "audit" || rec.Decision != allowed && rec.Decision != denied && rec.Decision != failed:
+	case rec.Type == "" && rec.Unmapped.Type == audit && rec.Class != 0:
+		r.lines.OCSF++
+	case rec.Type == chain || rec.Type == "" && rec.Unmapped.Type == chain: // a record of the chain's own
+	case rec.Type != audit || rec.Decision != allowed && rec.Decision != denied && rec.Decision != failed:
 		r.lines.Other++
 	case rec.Time.IsZero():
 		r.lines.Unreadable++
