@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/log"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
@@ -23,6 +24,9 @@ type Config struct {
 	Tracer trace.Tracer
 	// Meter makes the metrics. Nil makes none.
 	Meter metric.Meter
+	// Logger gets a log record of each issuance, beside the audit line and after
+	// it. It must not block. Nil: none.
+	Logger log.Logger
 }
 
 // Recorder turns records into audit lines, spans and metrics. It is safe for
@@ -32,6 +36,7 @@ type Recorder struct {
 	traced  bool // the tracer is a real one
 	audit   *audit
 	metrics *metrics
+	logger  log.Logger // nil: none
 }
 
 // NewRecorder returns a Recorder, or an error when cfg has no audit sink or
@@ -51,7 +56,7 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m}, nil
+	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger}, nil
 }
 
 // Open starts the record's span, for work done under it, and returns the
@@ -114,6 +119,7 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 			rec.Decision, rec.Reason = Fail, ReasonAudit
 		}
 	}
+	r.export(ctx, rec, end)
 	if rec.span.IsRecording() {
 		rec.span.SetAttributes(rec.attributes()...)
 		if rec.Decision == Fail {

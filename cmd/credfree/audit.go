@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,7 +15,7 @@ import (
 func auditCommand(std stdio) *cli.Command {
 	command := &cli.Command{
 		Name:  "audit",
-		Usage: "work with the audit log: verify",
+		Usage: "verify the chain of audit logs, or look up the hash of a user",
 		Subcommands: []*cli.Command{
 			{
 				Name:      "verify",
@@ -25,6 +27,13 @@ func auditCommand(std stdio) *cli.Command {
 					&cli.BoolFlag{Name: "restarts", Usage: "let a new chain begin with each start of the broker, where the log is no file"},
 				},
 				Action: func(c *cli.Context) error { return auditVerify(c, std) },
+			},
+			{
+				Name:      "user",
+				Usage:     "print the hash that stands for a user in records made with users: hashed",
+				ArgsUsage: "TENANT-ID/OBJECT-ID",
+				Flags:     []cli.Flag{&cli.StringFlag{Name: "key-file", Usage: "`FILE` that the policy names as usersKeyFile"}},
+				Action:    func(c *cli.Context) error { return auditUser(c, std) },
 			},
 		},
 		Action: func(c *cli.Context) error {
@@ -76,6 +85,24 @@ func auditVerify(c *cli.Context, std stdio) error {
 		fmt.Fprintf(std.out, "after the head given: %d lines\n", sum.After)
 	}
 	return nil
+}
+
+var userForm = regexp.MustCompile(`^(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
+
+func auditUser(c *cli.Context, std stdio) error {
+	if c.NArg() != 1 || !userForm.MatchString(c.Args().First()) {
+		return fail(exitUsage, errors.New("want one user, as TENANT-ID/OBJECT-ID, after the flags"), "both are GUIDs; the object id stands on the user's page in the Entra admin center")
+	}
+	if c.String("key-file") == "" {
+		return fail(exitUsage, errors.New("flag --key-file is missing"), "name the file that the policy names as usersKeyFile")
+	}
+	key, err := readKeyFile(c.String("key-file"))
+	if err != nil {
+		return err
+	}
+	tenant, object, _ := strings.Cut(c.Args().First(), "/")
+	_, err = fmt.Fprintln(std.out, issuance.NewPseudonyms(key).Of(tenant, object))
+	return err
 }
 
 func verifyLog(c *cli.Context, stderr io.Writer, v *issuance.Verifier, path string) error {
