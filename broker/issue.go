@@ -118,7 +118,8 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 
 // begin reads who is at the other end of the connection and starts the record.
 func (b *Broker) begin(ctx context.Context, g *generation, req Request) (policy.Peer, *issuance.Record) {
-	rec := &issuance.Record{ID: issuance.NewID(), Start: b.cfg.Now(), Door: req.Door, Grant: req.Grant, Revision: g.Policy.Revision}
+	rec := &issuance.Record{ID: issuance.NewID(), Start: b.cfg.Now(), Door: req.Door, Grant: req.Grant, Revision: g.Policy.Revision,
+		Pseudonyms: g.Pseudonyms, BestEffort: g.Policy.Recording.BestEffort}
 	process, err := b.cfg.Peer(ctx)
 	rec.PeerNet, rec.PeerUID, rec.PeerKnown = process.Network, process.UID, process.Known && err == nil
 	evidence := policy.Peer{UID: process.UID, Known: rec.PeerKnown}
@@ -162,7 +163,8 @@ func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision
 	if d.Agent != nil {
 		rec.Agent, rec.Owner = d.Agent.Name, d.Agent.Owner
 	}
-	if !strings.Contains(d.Member, "@") { // user names are not recorded
+	// User names are not recorded, and object ids of users not where hashes stand for them.
+	if hidden := g.Pseudonyms != nil && g.Policy.Identities[d.Identity].AgentUser != nil; !hidden && !strings.Contains(d.Member, "@") {
 		rec.Member = d.Member
 	}
 	if _, known := g.Policy.APIs[req.API]; known { // else it is the caller's own word

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
@@ -33,6 +34,9 @@ type Rules struct {
 	// Sockets maps the path of each unix socket that is listened on to its
 	// name in the policy. Nil when there are none.
 	Sockets map[string]string
+	// Pseudonyms stand for users in every record, with users: hashed. Nil
+	// otherwise.
+	Pseudonyms *issuance.Pseudonyms
 }
 
 // generation is a set of rules in use. But for the counting of the limits it
@@ -68,6 +72,9 @@ func newGeneration(rules Rules, before *generation) (*generation, error) {
 		return nil, errors.New("rules need a policy and an exchange client")
 	}
 	var problems []error
+	if rules.Policy.Recording.HashedUsers != (rules.Pseudonyms != nil) {
+		problems = append(problems, errors.New("users are hashed by the policy or by the rules, and not by both"))
+	}
 	if rules.Keys == nil && len(rules.Policy.KeyFiles()) > 0 {
 		problems = append(problems, errors.New("the policy names key files, and there are no keys"))
 	}

@@ -26,6 +26,7 @@ const (
 	keyOnBehalfOf    = attribute.Key("credfree.on_behalf_of")
 	keyUserTenant    = attribute.Key("credfree.user.tenant_id")
 	keyUserObjectID  = attribute.Key("credfree.user.object_id")
+	keyUserHash      = attribute.Key("user.hash")
 	keyUserClient    = attribute.Key("credfree.user.client_id")
 	keySession       = attribute.Key("credfree.user.session")
 	keyAudited       = attribute.Key("credfree.audited")
@@ -68,6 +69,7 @@ func Attributes() []Attribute {
 		{string(keyOnBehalfOf), "`true` when the token was asked for to act for a user"},
 		{string(keyUserTenant), "tenant of the user whom the token is for"},
 		{string(keyUserObjectID), "object id of the user whom the token is for"},
+		{string(keyUserHash), "keyed hash of the two, in their place, with `users: hashed`"},
 		{string(keyUserClient), "client id of the app that the user's own token was issued to"},
 		{string(keySession), "`true` when the user's token has expired and a long-running session goes on"},
 		{string(keyRevision), "revision of the policy that decided"},
@@ -143,6 +145,7 @@ func (r *Record) attributes() []attribute.KeyValue {
 	flag(keyOnBehalfOf, r.OnBehalfOf)
 	text(keyUserTenant, r.UserTenant)
 	text(keyUserObjectID, r.UserObjectID)
+	text(keyUserHash, r.UserHash)
 	text(keyUserClient, r.UserClient)
 	flag(keySession, r.Session)
 	text(keyRevision, r.Revision)

@@ -13,7 +13,8 @@ import (
 // audit writes lines to the sink, one Write each. The line is encoded by hand:
 // it is on the path of every request, and its fields are known.
 type audit struct {
-	sink io.Writer
+	sink   io.Writer
+	format Format
 
 	mu      sync.Mutex // guards what follows, and keeps lines whole
 	line    []byte
@@ -28,18 +29,29 @@ func (a *audit) write(rec *Record, end time.Time, span trace.SpanContext) error 
 	if a.torn {
 		a.line = append(a.line, '\n')
 	}
-	a.line = rec.appendLine(a.line, end, span)
+	if a.format == OCSF {
+		a.line = rec.appendOCSF(a.line, end, span)
+	} else {
+		a.line = rec.appendLine(a.line, end, span)
+	}
 	n, err := a.sink.Write(a.line)
 	a.torn = err != nil && n > 0 && n < len(a.line) || a.torn && n == 0
 	a.failure = err
 	return err
 }
 
+// lastError is why there are no lines now. A sink that knows better than the
+// last line is asked.
 func (a *audit) lastError() error {
+	if sink, ok := a.sink.(interface{ Err() error }); ok {
+		return sink.Err()
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.failure
 }
+
+const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 var events = map[Decision]string{Allow: "token.issued", Deny: "token.denied", Fail: "token.failed"}
 
@@ -56,7 +68,7 @@ func (r *Record) event() string {
 // appendLine appends the record as one JSON object and a newline.
 func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []byte {
 	b = append(b, `{"time":"`...)
-	b = r.Start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = r.Start.UTC().AppendFormat(b, timeLayout)
 	b = append(b, `","type":"audit"`...)
 	b = appendField(b, "event", r.event())
 	b = appendField(b, "issuance_id", r.ID)
@@ -93,6 +105,7 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 	b = appendFlag(b, "on_behalf_of", r.OnBehalfOf)
 	b = appendField(b, "user_tenant_id", r.UserTenant)
 	b = appendField(b, "user_object_id", r.UserObjectID)
+	b = appendField(b, "user_hash", r.UserHash)
 	b = appendField(b, "user_client_id", r.UserClient)
 	b = appendFlag(b, "session", r.Session)
 	b = appendField(b, "decision", string(r.Decision))
@@ -123,7 +136,7 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 		b = append(b, ']')
 	}
 	b = append(b, `,"duration_us":`...)
-	b = strconv.AppendInt(b, end.Sub(r.Start).Microseconds(), 10)
+	b = strconv.AppendInt(b, max(0, end.Sub(r.Start).Microseconds()), 10)
 	return append(b, '}', '\n')
 }
 

@@ -55,6 +55,7 @@ type Record struct {
 	OnBehalfOf   bool   // the request was for a token to act for a user
 	UserTenant   string // tenant of the user that the token is for
 	UserObjectID string // object id of that user
+	UserHash     string // stands for the two above: see Pseudonyms
 	UserClient   string // client id of the app that the user's token was issued to
 	Session      bool   // the user's token has expired, and a session goes on
 
@@ -74,6 +75,12 @@ type Record struct {
 	RequestID     string // Entra's x-ms-request-id
 	EntraError    string // OAuth error code of Entra's answer
 	EntraCodes    []int  // AADSTS numbers of it
+
+	// Pseudonyms, when there are some, put a hash in the place of the user's
+	// tenant and object id before anything is recorded.
+	Pseudonyms *Pseudonyms
+	// BestEffort lets the token go out although the audit line cannot be written.
+	BestEffort bool
 
 	span trace.Span
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/log"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
@@ -17,10 +18,15 @@ import (
 type Config struct {
 	// Audit receives one line per issuance, each in one Write. Required.
 	Audit io.Writer
+	// Format is the shape of the lines; "" is Native.
+	Format Format
 	// Tracer makes the spans. Nil makes none.
 	Tracer trace.Tracer
 	// Meter makes the metrics. Nil makes none.
 	Meter metric.Meter
+	// Logger gets a log record of each issuance, beside the audit line and after
+	// it. It must not block. Nil: none.
+	Logger log.Logger
 }
 
 // Recorder turns records into audit lines, spans and metrics. It is safe for
@@ -30,6 +36,7 @@ type Recorder struct {
 	traced  bool // the tracer is a real one
 	audit   *audit
 	metrics *metrics
+	logger  log.Logger // nil: none
 }
 
 // NewRecorder returns a Recorder, or an error when cfg has no audit sink or
@@ -49,7 +56,7 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
+	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger}, nil
 }
 
 // Open starts the record's span, for work done under it, and returns the
@@ -102,17 +109,24 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 
 // Close writes the audit line, ends the span and counts. When the line cannot
 // be written the record turns into a failure, and the caller must not hand
-// the token out: that is what a non-nil error means.
+// the token out: that is what a non-nil error means. Of a record with BestEffort
+// it is counted, and no more.
 func (r *Recorder) Close(ctx context.Context, rec *Record) error {
+	rec.hideUser()
 	if rec.span == nil {
 		ctx = r.Open(ctx, rec)
 	}
 	end := time.Now()
 	err := r.audit.write(rec, end, rec.span.SpanContext())
 	if err != nil {
-		rec.Decision, rec.Reason = Fail, ReasonAudit
 		r.metrics.auditFailures.Add(ctx, 1)
+		if rec.BestEffort {
+			err = nil
+		} else {
+			rec.Decision, rec.Reason = Fail, ReasonAudit
+		}
 	}
+	r.export(ctx, rec, end)
 	if rec.span.IsRecording() {
 		rec.span.SetAttributes(rec.attributes()...)
 		if rec.Decision == Fail {

@@ -41,6 +41,9 @@ var policyForm = fieldsOf(
 	optional("resources", resourcesForm, "What the shorthands of scopes stand for; with cloud: custom only."),
 	optional("strict", trueFalse, "true: every agent needs an owner and an expiry, onBehalfOf needs clients, and no caller may be any process."),
 	optional("mode", mode, "audit: what the rules deny is issued, and recorded; enforce when absent."),
+	optional("audit", auditForm, "best-effort: tokens go out although no audit line can be written; required when absent."),
+	optional("users", usersShownForm, "hashed: users are recorded as keyed hashes, nowhere as tenant and object id; plain when absent."),
+	optional("usersKeyFile", anyText, "Key of the hashes of users; a relative path is relative to the policy file."),
 	optional("sources", named(sourceForm), "Where workload tokens come from."),
 	optional("identities", named(identityForm), "What the broker can be at Entra."),
 	optional("roles", named(roleForm), "Named sets of scopes."),
@@ -60,6 +63,7 @@ func (r *reader) policy(root *yaml.Node) *Policy {
 	r.version(fields["version"])
 	p := &Policy{Tenant: r.tenant(fields["tenant"]), Cloud: r.cloud(fields), Audit: r.mode(fields["mode"], false)}
 	p.Strict, _ = r.boolean(fields["strict"])
+	p.Recording = r.recording(fields)
 
 	sources := r.named(fields["sources"])
 	p.Sources = make(map[string]Source, len(sources))

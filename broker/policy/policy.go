@@ -14,6 +14,7 @@ type Policy struct {
 	Cloud      Cloud
 	Strict     bool // the file had to be strict: owners, expiries, clients, no caller that is anybody
 	Audit      bool // of agents that do not say otherwise
+	Recording  Recording
 	Sources    map[string]Source
 	Identities map[string]Identity
 	Roles      map[string][]string // canonical scopes

@@ -22,6 +22,8 @@ type Lines struct {
 	Older      int64 `json:"older"`      // audit lines from before Config.Since
 	Other      int64 `json:"other"`      // JSON that is no audit line, such as the broker's own log
 	Unreadable int64 `json:"unreadable"` // torn, too long or no JSON
+	// OCSF are audit lines in that format: a review reads the native one.
+	OCSF int64 `json:"ocsf,omitempty"`
 }
 
 // record is what a review reads of an audit line. What else the line holds is
@@ -40,6 +42,7 @@ type record struct {
 	OnBehalfOf   bool      `json:"on_behalf_of"`
 	UserTenant   string    `json:"user_tenant_id"`
 	UserObjectID string    `json:"user_object_id"`
+	UserHash     string    `json:"user_hash"`
 	Decision     string    `json:"decision"`
 	Reason       string    `json:"reason"`
 	Rule         string    `json:"rule"`
@@ -47,6 +50,12 @@ type record struct {
 	EntraError   string    `json:"entra_error"`
 	EntraCodes   []int     `json:"entra_error_codes"`
 }
+
+// The types of lines that the broker writes to its audit log.
+const (
+	audit = "audit"
+	chain = "audit_chain"
+)
 
 // The decisions of an audit line.
 const (
@@ -85,8 +94,9 @@ func (r *Review) line(line []byte) {
 	var rec record
 	switch err := json.Unmarshal(line, &rec); {
 	case err != nil || line[0] != '{':
-		r.lines.Unreadable++
-	case rec.Type != "audit" || rec.Decision != allowed && rec.Decision != denied && rec.Decision != failed:
+		r.foreign(line)
+	case rec.Type == chain: // a record of the chain's own
+	case rec.Type != audit || rec.Decision != allowed && rec.Decision != denied && rec.Decision != failed:
 		r.lines.Other++
 	case rec.Time.IsZero():
 		r.lines.Unreadable++
@@ -99,11 +109,28 @@ func (r *Review) line(line []byte) {
 	}
 }
 
+// foreign counts a line that is not of the native form. In OCSF the time is a
+// number, and the native line stands under unmapped.
+func (r *Review) foreign(line []byte) {
+	var event struct {
+		Unmapped struct {
+			Type string `json:"type"`
+		} `json:"unmapped"`
+	}
+	switch err := json.Unmarshal(line, &event); {
+	case err == nil && event.Unmapped.Type == audit:
+		r.lines.OCSF++
+	case err == nil && event.Unmapped.Type == chain:
+	default:
+		r.lines.Unreadable++
+	}
+}
+
 // clean makes the texts fit to be printed and kept: a log may have been written
 // by anybody.
 func (rec *record) clean() {
 	for _, text := range []*string{&rec.Agent, &rec.Owner, &rec.PeerNetwork, &rec.PeerSocket, &rec.Identity, &rec.Member,
-		&rec.UserTenant, &rec.UserObjectID, &rec.Reason, &rec.Rule, &rec.EntraError} {
+		&rec.UserTenant, &rec.UserObjectID, &rec.UserHash, &rec.Reason, &rec.Rule, &rec.EntraError} {
 		*text = clean(*text)
 	}
 	for i := range rec.Scopes {

@@ -60,6 +60,36 @@ func TestReadsWhatTheBrokerWrites(t *testing.T) {
 	}
 }
 
+// The records of a chain are no audit lines and no cause for alarm; lines in
+// OCSF are counted apart; users that were hashed stay apart.
+func TestOtherFormsOfTheLog(t *testing.T) {
+	write := func(cfg issuance.Config) []byte {
+		var log bytes.Buffer
+		chain, err := issuance.NewChain(issuance.ChainConfig{Sink: &log, Format: cfg.Format})
+		check(t, err)
+		cfg.Audit = chain
+		recorder, err := issuance.NewRecorder(cfg)
+		check(t, err)
+		for _, user := range []string{"u", "v", "u"} {
+			check(t, recorder.Close(context.Background(), &issuance.Record{Start: since, Agent: "a", Decision: issuance.Allow, Scopes: []string{"https://one.example/x"},
+				OnBehalfOf: true, UserTenant: "t", UserObjectID: user, Pseudonyms: issuance.NewPseudonyms([]byte("0123456789abcdef"))}))
+		}
+		return log.Bytes()
+	}
+	got := reportOf(t, review.Config{Users: 5}, write(issuance.Config{}))
+	if got.Lines != (review.Lines{Counted: 3}) || got.Agents[0].UserCount != 2 || len(got.Agents[0].Users[0].Hash) != 64 || got.Agents[0].Users[0].Count != 2 {
+		t.Errorf("got %+v", got)
+	}
+	var text bytes.Buffer
+	check(t, got.WriteText(&text))
+	if !strings.Contains(text.String(), got.Agents[0].Users[0].Hash) {
+		t.Errorf("the hash is not shown:\n%s", text.String())
+	}
+	if got := reportOf(t, review.Config{}, write(issuance.Config{Format: issuance.OCSF})); got.Lines != (review.Lines{OCSF: 3}) {
+		t.Errorf("got %+v, want three lines in OCSF", got.Lines)
+	}
+}
+
 const denial = `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"a","decision":"deny","reason":"x"}`
 
 func TestLines(t *testing.T) {

@@ -102,10 +102,12 @@ type Failure struct {
 	Use
 }
 
-// User is somebody an agent acted for.
+// User is somebody an agent acted for: by tenant and object id, or by the hash
+// that stands for the two.
 type User struct {
-	Tenant   string `json:"tenant_id"`
-	ObjectID string `json:"object_id"`
+	Tenant   string `json:"tenant_id,omitempty"`
+	ObjectID string `json:"object_id,omitempty"`
+	Hash     string `json:"hash,omitempty"`
 	Use
 }
 
@@ -249,7 +251,7 @@ func (f Failure) compare(g Failure) int {
 }
 
 func (u User) compare(v User) int {
-	return cmp.Or(cmp.Compare(u.Tenant, v.Tenant), cmp.Compare(u.ObjectID, v.ObjectID))
+	return cmp.Or(cmp.Compare(u.Tenant, v.Tenant), cmp.Compare(u.ObjectID, v.ObjectID), cmp.Compare(u.Hash, v.Hash))
 }
 
 func (s Stranger) compare(t Stranger) int {

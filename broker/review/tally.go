@@ -183,8 +183,8 @@ func (t *tally) served(r *Review, rec *record) {
 	if identity != "" {
 		t.identities.add(r, maxIdentities, identity, rec.Time)
 	}
-	if rec.OnBehalfOf && rec.UserObjectID != "" {
-		t.users.add(r, maxUsers, User{Tenant: rec.UserTenant, ObjectID: rec.UserObjectID}, rec.Time)
+	if rec.OnBehalfOf && rec.UserObjectID+rec.UserHash != "" {
+		t.users.add(r, maxUsers, User{Tenant: rec.UserTenant, ObjectID: rec.UserObjectID, Hash: rec.UserHash}, rec.Time)
 	}
 }
 

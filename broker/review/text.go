@@ -118,7 +118,11 @@ func (p *page) users(a *Agent) {
 	}
 	p.wrapped(2, 2, "acted for "+count)
 	for _, user := range a.Users {
-		p.wrapped(4, 2, fmt.Sprintf("%s/%s  %7d  %s", user.Tenant, user.ObjectID, user.Count, day(user.Last)))
+		who := user.Tenant + "/" + user.ObjectID
+		if user.Hash != "" {
+			who = user.Hash
+		}
+		p.wrapped(4, 2, fmt.Sprintf("%s  %7d  %s", who, user.Count, day(user.Last)))
 	}
 }
 

@@ -23,7 +23,7 @@ func (s *service) parts() []admin.Part {
 	rules := s.inForce()
 	parts := []admin.Part{
 		{Name: "policy", Check: s.policyState},
-		{Name: "audit", Check: s.auditState},
+		{Name: "audit", Check: s.auditState, ReportOnly: rules.Policy.Recording.BestEffort},
 		{Name: "entra", Check: s.entraState, ReportOnly: true},
 		{Name: "isolation", Check: s.isolationState, ReportOnly: true},
 		{Name: "agents", Check: s.agentsState, ReportOnly: true},
@@ -72,13 +72,6 @@ func (s *service) agentsState(context.Context) admin.PartState {
 		}
 	}
 	return admin.PartState{Error: strings.Join(words, ", "), Hint: "ask their owners whether they are still needed, and change expires"}
-}
-
-func (s *service) auditState(context.Context) admin.PartState {
-	if err := s.recorder.AuditError(); err != nil {
-		return admin.PartState{Error: err.Error(), Hint: "make the audit log writable: until then there are no tokens"}
-	}
-	return admin.PartState{OK: true}
 }
 
 func (s *service) entraState(context.Context) admin.PartState {

@@ -54,6 +54,26 @@ func TestReadmeListsTheAttributes(t *testing.T) {
 	}
 }
 
+func TestReadmeListsTheAuditFields(t *testing.T) {
+	var want strings.Builder
+	want.WriteString("| field | meaning |\n|---|---|\n")
+	for _, f := range issuance.Fields() {
+		always := ""
+		if f.Always {
+			always = "; always there"
+		}
+		fmt.Fprintf(&want, "| `%s` | %s%s |\n", f.Name, f.Meaning, always)
+	}
+	got := section(t, "audit")
+	if *updateReadme {
+		replaceInReadme(t, got, want.String())
+		return
+	}
+	if diff := cmp.Diff(want.String(), got); diff != "" {
+		t.Errorf("README.md and the code differ (run with -update) (-code +README):\n%s", diff)
+	}
+}
+
 func TestReadmePolicyIsValid(t *testing.T) {
 	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(section(t, "policy")), "```yaml\n"), "```")
 	p, err := policy.Parse("README.md", []byte(text))

@@ -72,12 +72,25 @@ func logsOf(c *cli.Context) ([]string, error) {
 	if len(logs) == 0 {
 		return nil, fail(exitUsage, errors.New("flag --audit-log is missing"), "name the files that credfree serve --audit-log has written")
 	}
+	return logs, noFlags(c)
+}
+
+// filesOf returns the names that follow the flags, at least one.
+func filesOf(c *cli.Context, hint string) ([]string, error) {
+	if !c.Args().Present() {
+		return nil, fail(exitUsage, errors.New("no file was named"), hint)
+	}
+	return c.Args().Slice(), noFlags(c)
+}
+
+// noFlags refuses flags after the first argument, which are not parsed.
+func noFlags(c *cli.Context) error {
 	for _, name := range c.Args().Slice() {
 		if strings.HasPrefix(name, "-") && name != "-" {
-			return nil, fail(exitUsage, fmt.Errorf("the flag %s follows a file, and would not be read", name), "write it before the files")
+			return fail(exitUsage, fmt.Errorf("the flag %s follows a file, and would not be read", name), "write it before the files")
 		}
 	}
-	return logs, nil
+	return nil
 }
 
 // parseSince reads how long ago, or since when.
@@ -105,6 +118,9 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 func warnOfLines(w io.Writer, lines review.Lines) {
 	if lines.Unreadable > 0 {
 		fmt.Fprintf(w, "warning: lines that are torn or no JSON, and were left out: %d\n", lines.Unreadable)
+	}
+	if lines.OCSF > 0 {
+		fmt.Fprintf(w, "warning: lines in the format ocsf, which a review does not read, and were left out: %d\n", lines.OCSF)
 	}
 	if lines.Other > 0 {
 		fmt.Fprintf(w, "warning: lines that are no audit lines, and were left out: %d\n", lines.Other)

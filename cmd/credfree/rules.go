@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
@@ -24,6 +25,7 @@ type ruleSet struct {
 	broker.Rules
 	sources  map[string]*watched // by their names in the policy
 	audience string              // that workload tokens have to be meant for
+	graph    http.RoundTripper   // to Microsoft Graph, without spans
 }
 
 // makeRules makes what the policy names. What it has in common with before, nil
@@ -32,9 +34,12 @@ type ruleSet struct {
 func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error) {
 	r := &ruleSet{Rules: broker.Rules{Policy: p, Keys: peer.NewKeys(p.KeyFiles()), Sockets: s.socketsOf(p)}, sources: map[string]*watched{}}
 	if before != nil && sameCloud(before.Policy.Cloud, p.Cloud) {
-		r.Exchange, r.Users, r.Graph, r.audience = before.Exchange, before.Users, before.Graph, before.audience
+		r.Exchange, r.Users, r.graph, r.audience = before.Exchange, before.Users, before.graph, before.audience
 	} else if err := s.connect(r); err != nil {
 		return nil, err
+	}
+	if err := s.hideUsers(r); err != nil {
+		return nil, errors.Join(err, r.close(before))
 	}
 	r.Sources = make(map[string]workload.Source, len(p.Sources))
 	for name, source := range p.Sources {
@@ -46,6 +51,25 @@ func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error)
 		r.Sources[name] = r.sources[name]
 	}
 	return r, nil
+}
+
+// hideUsers keeps users' ids out of what is recorded, where the policy says so.
+// Requests to Graph have them in their paths, and so get no spans.
+func (s *service) hideUsers(r *ruleSet) error {
+	recording := r.Policy.Recording
+	if !recording.HashedUsers {
+		r.Graph = s.cfg.telemetry.instrument(r.graph)
+		return nil
+	}
+	key := s.usersKey
+	if recording.UsersKeyFile != "" {
+		var err error
+		if key, err = readKeyFile(recording.UsersKeyFile); err != nil {
+			return err
+		}
+	}
+	r.Graph, r.Pseudonyms = s.cfg.telemetry.instrumentWithoutSpans(r.graph), issuance.NewPseudonyms(key)
+	return nil
 }
 
 func sameCloud(a, b policy.Cloud) bool {
@@ -63,7 +87,7 @@ func (s *service) connect(r *ruleSet) error {
 	if err != nil {
 		return err
 	}
-	r.Graph, r.audience = telemetry.instrument(transport), cloud.Audience
+	r.graph, r.audience = transport, cloud.Audience
 	if tokens != transport { // the platform mounts tokens for its proxy
 		r.audience = bindingAudience
 	}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -22,16 +22,15 @@ func serveCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "run the broker until SIGTERM; the audit log goes to standard output",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			configFlag(),
 			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` for agents", Value: defaultListen, EnvVars: []string{"CREDFREE_LISTEN"}},
 			&cli.StringFlag{Name: "admin-listen", Usage: "loopback `ADDRESS` for operators", Value: defaultAdminListen, EnvVars: []string{"CREDFREE_ADMIN_LISTEN"}},
 			&cli.StringFlag{Name: "socket-dir", Usage: "`FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
-			&cli.StringFlag{Name: "audit-log", Usage: "append the audit log to `FILE` instead", EnvVars: []string{"CREDFREE_AUDIT_LOG"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
-		},
+		}, auditFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "config"); err != nil {
 				return err
@@ -51,22 +50,18 @@ func serve(c *cli.Context, std stdio) (err error) {
 	for _, warning := range p.Warnings {
 		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
-	audit := std.out
-	if path := c.String("audit-log"); path != "" {
-		file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		if err != nil {
-			return fail(exitError, fmt.Errorf("the audit log cannot be opened: %w", err), "name a file the broker may append to with --audit-log")
-		}
-		defer file.Close() // every line was written, or its token withheld, long before
-		audit = file
+	audit, err := openAuditLog(c, std.out)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, audit.close()) }()
 	telemetry, err := newTelemetry(c.Context, log)
 	if err != nil {
 		return err
 	}
 	s, err := newService(serviceConfig{
 		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
-		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, telemetry: telemetry, log: log,
+		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
 	})
 	if err != nil {
 		return err
@@ -79,12 +74,13 @@ func serve(c *cli.Context, std stdio) (err error) {
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watchPolicy(watching, path, data) })
+	watch.Go(func() { s.watchAudit(watching, audit) })
 	defer watch.Wait()
 	defer stop()
 	if err := s.serve(c.Context); err != nil {
 		return err
 	}
-	log.Info("stopped")
+	log.Info("stopped", "audit", audit.describe())
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -33,6 +34,8 @@ type serviceConfig struct {
 	hosts       []string
 	authSidecar bool // whether its door is open
 	audit       io.Writer
+	auditFormat issuance.Format // of its lines; "" is the native one
+	auditDetail func() string   // what readiness shows of it; nil for nothing
 	telemetry   *telemetry
 	log         *slog.Logger
 }
@@ -43,7 +46,8 @@ type service struct {
 	broker     *broker.Broker
 	cache      *cache.Cache[exchange.Token]
 	recorder   *issuance.Recorder
-	undumpable error // why the broker's memory can be dumped; nil when it cannot
+	usersKey   []byte // of this run, for policies that hash users and name no key
+	undumpable error  // why the broker's memory can be dumped; nil when it cannot
 	agents     *http.Server
 	operators  *http.Server
 	tcp        [2]net.Listener // for agents, and for operators
@@ -58,7 +62,8 @@ type service struct {
 
 // newService listens, and serves nobody yet.
 func newService(cfg serviceConfig) (*service, error) {
-	s := &service{cfg: cfg, sockets: map[string]net.Listener{}, undumpable: makeUndumpable()}
+	s := &service{cfg: cfg, usersKey: make([]byte, 32), sockets: map[string]net.Listener{}, undumpable: makeUndumpable()}
+	_, _ = rand.Read(s.usersKey) // never fails: it ends the program instead
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
@@ -75,7 +80,7 @@ func (s *service) assemble() error {
 	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
 		return err
 	}
-	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter()}); err != nil {
+	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger()}); err != nil {
 		return err
 	}
 	if s.rules, err = s.makeRules(cfg.policy, nil); err != nil {
@@ -100,7 +105,7 @@ func (s *service) assemble() error {
 		return err
 	}
 	s.agents, s.operators = newServer(doors, cfg.log), newServer(operators, cfg.log)
-	return s.observe()
+	return errors.Join(s.observe(), s.observeAudit())
 }
 
 // entraTransport trusts the system's authorities or, where the policy names a

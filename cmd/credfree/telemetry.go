@@ -32,6 +32,7 @@ type telemetry struct {
 	tracers trace.TracerProvider
 	meters  metric.MeterProvider
 	metrics http.Handler // the Prometheus form
+	logs    auditExport
 	flush   []func(context.Context) error
 }
 
@@ -61,7 +62,10 @@ func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.
 	if err := t.traces(ctx, res, processors); err != nil {
 		return nil, err
 	}
-	return t, t.meterProvider(ctx, res)
+	if err := t.meterProvider(ctx, res); err != nil {
+		return nil, err
+	}
+	return t, t.exportLogs(ctx, res)
 }
 
 func (t *telemetry) traces(ctx context.Context, res *resource.Resource, processors []sdktrace.SpanProcessor) error {
@@ -132,6 +136,14 @@ func (t *telemetry) shutdown(ctx context.Context) error {
 func (t *telemetry) instrument(base http.RoundTripper) http.RoundTripper {
 	return otelhttp.NewTransport(base,
 		otelhttp.WithTracerProvider(t.tracers), otelhttp.WithMeterProvider(t.meters),
+		otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()))
+}
+
+// instrumentWithoutSpans is instrument for requests whose address may not be
+// recorded.
+func (t *telemetry) instrumentWithoutSpans(base http.RoundTripper) http.RoundTripper {
+	return otelhttp.NewTransport(base,
+		otelhttp.WithTracerProvider(noop.NewTracerProvider()), otelhttp.WithMeterProvider(t.meters),
 		otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()))
 }
 

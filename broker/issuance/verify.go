@@ -1,0 +1,179 @@
+package issuance
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+)
+
+// VerifyConfig is what NewVerifier needs.
+type VerifyConfig struct {
+	Key []byte // the chain's; nil for none
+	// Head is the seal of a line that has to be there; "" for none. Without one,
+	// lines that are missing at the end do not show.
+	Head string
+	// Restarts lets a new chain begin after the first: every run begins one
+	// where the log is no file.
+	Restarts bool
+	// Report is told each finding, in the order of the log. Required.
+	Report func(Finding)
+}
+
+// Finding is one thing that is wrong with a log, or worth knowing.
+type Finding struct {
+	File string
+	Line int // counted from 1
+	// Broken: the chain does not hold here. Else it does, and the finding only
+	// says what it does not cover.
+	Broken bool
+	Text   string
+}
+
+// Verified sums up what a Verifier has read.
+type Verified struct {
+	Lines  uint64 // that belong to the chain
+	Broken uint64 // findings that break it
+	Seq    uint64 // of the last line
+	Head   string // its seal
+	After  uint64 // lines after the one that VerifyConfig.Head is of
+}
+
+// Verifier follows a chain through files, the oldest first. It keeps one line
+// in memory.
+type Verifier struct {
+	cfg     VerifyConfig
+	seal    hash.Hash
+	sum     Verified
+	head    [32]byte
+	headHas bool // VerifyConfig.Head was seen
+	others  bool // there were lines before the first of the chain
+	file    string
+	number  int // of the line
+}
+
+// NewVerifier returns a Verifier, or an error when cfg.Head is no seal.
+func NewVerifier(cfg VerifyConfig) (*Verifier, error) {
+	if raw, err := hex.DecodeString(cfg.Head); cfg.Head != "" && (err != nil || len(raw) != 32) {
+		return nil, errors.New("a head is 64 hexadecimal digits")
+	}
+	cfg.Head = strings.ToLower(cfg.Head)
+	return &Verifier{cfg: cfg, seal: newSeal(cfg.Key)}, nil
+}
+
+// maxChained is the longest line that is read. The broker's own are far below.
+const maxChained = 256 << 10
+
+// Read follows the chain through one file. The error is the reader's.
+func (v *Verifier) Read(name string, log io.Reader) error {
+	v.file, v.number = name, 0
+	lines := bufio.NewReaderSize(log, maxChained)
+	for {
+		line, err := lines.ReadSlice('\n')
+		if len(line) > 0 {
+			v.number++
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			v.broken("the line is too long to be one of the broker's")
+			for errors.Is(err, bufio.ErrBufferFull) {
+				_, err = lines.ReadSlice('\n')
+			}
+			line = nil
+		}
+		body, whole := bytes.CutSuffix(line, []byte{'\n'})
+		switch {
+		case len(body) == 0:
+		case !whole && err != nil:
+			v.note("the last line is torn: it does not end")
+		default:
+			v.line(body)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (v *Verifier) line(line []byte) {
+	found, ok := readLink(line)
+	switch {
+	case !ok:
+		v.others = true
+		v.note("the line is torn: it is not whole")
+		return
+	case found.Seq == 0 && v.sum.Lines == 0:
+		v.others = true
+		v.note("the line is from before the chain, which does not cover it")
+		return
+	case found.Seq == 0:
+		v.broken("the line has no number and no seal: it was inserted, or written while the chain was off")
+		return
+	}
+	v.follow(found)
+	v.sum.Lines++
+	v.sum.Seq, v.head = found.Seq, sealOf(v.seal, line)
+	v.sum.After++
+	if v.cfg.Head != "" && subtle.ConstantTimeCompare([]byte(hex.EncodeToString(v.head[:])), []byte(v.cfg.Head)) == 1 {
+		v.headHas, v.sum.After = true, 0
+	}
+}
+
+// follow compares a line's link with the line before.
+func (v *Verifier) follow(found link) {
+	fits := subtle.ConstantTimeCompare([]byte(found.Prev), []byte(hex.EncodeToString(v.head[:]))) == 1
+	begins := found.Seq == 1 && found.Prev == strings.Repeat("0", 64)
+	switch last := v.sum.Seq; {
+	case v.sum.Lines == 0:
+		if !begins && v.others {
+			v.broken(fmt.Sprintf("the chain goes on from its line %d, and what stands before is not that line", found.Seq-1))
+		} else if !begins {
+			v.note(fmt.Sprintf("the log goes on from line %d of its chain, with the seal %s, which is not among these files", found.Seq-1, found.Prev))
+		}
+	case begins && found.Type == chainType:
+		if v.cfg.Restarts {
+			v.note("a new chain begins: lines may be missing at the end of the one before")
+		} else {
+			v.broken("a new chain begins: what was before has lost its end, or another broker wrote here")
+		}
+	case found.Seq == last+1 && fits:
+	case found.Seq == last+1:
+		v.broken(fmt.Sprintf("the seal of line %d of the chain does not fit: that line, just before, was changed, or this one", last))
+	case found.Seq > last+1:
+		v.broken(fmt.Sprintf("lines %d to %d of the chain are missing before", last+1, found.Seq-1))
+	default:
+		v.broken(fmt.Sprintf("line %d of the chain comes after line %d: it was inserted or moved", found.Seq, last))
+	}
+}
+
+func (v *Verifier) broken(text string) {
+	v.sum.Broken++
+	v.cfg.Report(Finding{File: v.file, Line: v.number, Broken: true, Text: text})
+}
+
+func (v *Verifier) note(text string) {
+	v.cfg.Report(Finding{File: v.file, Line: v.number, Text: text})
+}
+
+// End says what was found, after the last file. A log without a chain, and one
+// that lacks the head asked for, are broken.
+func (v *Verifier) End() Verified {
+	switch {
+	case v.sum.Lines == 0:
+		v.broken("no line belongs to a chain")
+	case v.cfg.Head != "" && !v.headHas:
+		v.broken("no line has the seal asked for: the end of the log is missing, or it is another log or key")
+	}
+	v.sum.Head = hex.EncodeToString(v.head[:])
+	if v.cfg.Head == "" {
+		v.sum.After = 0
+	}
+	return v.sum
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/attribute"
+	otellog "go.opentelemetry.io/otel/log"
+	"go.opentelemetry.io/otel/metric"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
+	"go.opentelemetry.io/otel/sdk/resource"
+)
+
+// auditExport sends a copy of the audit log where OTEL_LOGS_EXPORTER says, in
+// the background. What it loses is counted, and costs no agent anything.
+type auditExport struct {
+	provider *sdklog.LoggerProvider // nil: nowhere
+	counts   *exportCounts
+}
+
+// exportCounts are of log records. What is neither exported nor failed waits, or
+// was dropped because too much did.
+type exportCounts struct{ emitted, exported, failed atomic.Int64 }
+
+// logger is nil when the audit log is not exported.
+func (t *telemetry) logger() otellog.Logger {
+	if t.logs.provider == nil {
+		return nil
+	}
+	return t.logs.provider.Logger(instrumentationScope)
+}
+
+// exportLogs sets the export up, if OTEL_LOGS_EXPORTER asks for it. An endpoint
+// alone does not: the log says who did what.
+func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource) error {
+	name := os.Getenv("OTEL_LOGS_EXPORTER")
+	if name == "" || name == "none" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
+		return nil
+	}
+	exporter, err := autoexport.NewLogExporter(ctx)
+	if err != nil {
+		return fmt.Errorf("OTEL_LOGS_EXPORTER: %w", err)
+	}
+	counts := &exportCounts{}
+	t.logs = auditExport{counts: counts, provider: sdklog.NewLoggerProvider(sdklog.WithResource(res),
+		sdklog.WithProcessor(counted{counts}), sdklog.WithProcessor(sdklog.NewBatchProcessor(tallied{exporter, counts})))}
+	t.flush = append([]func(context.Context) error{t.logs.provider.Shutdown}, t.flush...)
+	return t.observeExport()
+}
+
+func (t *telemetry) observeExport() error {
+	meter, counts := t.meter(), t.logs.counts
+	records, err := meter.Int64ObservableCounter("credfree.audit.exports", metric.WithUnit("{record}"),
+		metric.WithDescription("Audit records for OTEL_LOGS_EXPORTER, by outcome; what was emitted and neither exported nor failed waits, or was dropped."))
+	if err != nil {
+		return err
+	}
+	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		for outcome, count := range map[string]int64{"emitted": counts.emitted.Load(), "exported": counts.exported.Load(), "failed": counts.failed.Load()} {
+			o.ObserveInt64(records, count, metric.WithAttributes(attribute.String("outcome", outcome)))
+		}
+		return nil
+	}, records)
+	return err
+}
+
+// counted is a processor that counts what comes in.
+type counted struct{ counts *exportCounts }
+
+func (c counted) Enabled(context.Context, sdklog.EnabledParameters) bool { return true }
+func (c counted) OnEmit(context.Context, *sdklog.Record) error {
+	c.counts.emitted.Add(1)
+	return nil
+}
+func (c counted) Shutdown(context.Context) error   { return nil }
+func (c counted) ForceFlush(context.Context) error { return nil }
+
+// tallied is an exporter that counts what goes out. Its errors say no more than
+// that there was one: an exporter's own may hold what it sent.
+type tallied struct {
+	sdklog.Exporter
+	counts *exportCounts
+}
+
+var errNotExported = errors.New("audit records could not be exported")
+
+func (c tallied) Export(ctx context.Context, records []sdklog.Record) error {
+	if err := c.Exporter.Export(ctx, records); err != nil {
+		c.counts.failed.Add(int64(len(records)))
+		return errNotExported
+	}
+	c.counts.exported.Add(int64(len(records)))
+	return nil
+}
