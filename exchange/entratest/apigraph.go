@@ -22,7 +22,7 @@ var (
 )
 
 // graph lets requests with a valid token for Microsoft Graph through.
-func (a api) graph(next apiHandler) http.Handler { return a.authorized(graphClientID, next) }
+func (a api) graph(next apiHandler) http.Handler { return a.authorized(next, graphClientID) }
 
 // may says whether the token has one of these permissions, of the kind it is.
 func (c caller) may(permissions ...string) bool {
