@@ -197,7 +197,7 @@ identities: # who the broker can be at Entra
   agent-user: {agentUser: {blueprintID: %[6]s, agentID: %[7]s, username: %s, source: pod}}
 
 apis: # what agents call
-  graph: {baseURL: %[9]s/v1.0, scopes: [graph]}
+  graph: {baseURL: %[9]s/v1.0, scopes: [graph], rewriteLinks: true}
   profile: {baseURL: %[9]s/v1.0/me, scopes: [graph/User.Read]}
   azure-openai: {baseURL: %[9]s, scopes: [azure-openai], paths: [/openai/*]}
 

@@ -15,7 +15,7 @@ import (
 // API returns small resource APIs that really validate the tokens they get:
 // signature, issuer, times and audience.
 //
-//	GET  /v1.0/me, /v1.0/users/{id or name}                as in Microsoft Graph,
+//	GET  /v1.0/me, /v1.0/users, /v1.0/users/{id or name}   as in Microsoft Graph,
 //	GET  …/memberOf, …/transitiveMemberOf                  with Graph's tokens,
 //	POST …/getMemberObjects                                permissions and paging
 //	POST /openai/v1/chat/completions, /openai/v1/responses  as in Azure OpenAI,
@@ -30,6 +30,7 @@ func (s *Server) API() http.Handler {
 	mux := http.NewServeMux()
 	a := api{s}
 	mux.Handle("GET /v1.0/me", a.graph(a.me))
+	mux.Handle("GET /v1.0/users", a.graph(a.userList))
 	mux.Handle("GET /v1.0/users/{id}", a.graph(a.user))
 	for _, of := range []string{"/v1.0/me", "/v1.0/users/{id}"} {
 		mux.Handle("GET "+of+"/memberOf", a.graph(a.memberOf))
