@@ -81,7 +81,8 @@ type call struct {
 // Answers come back as they are, but for what the API would have a client keep
 // about its host. Redirects are not followed; a Location below the base URL leads
 // through this door again, and any other, such as a signed address of a file, is
-// the agent's to follow without a token. URLs in bodies are not changed.
+// the agent's to follow without a token. URLs in bodies are not changed, but for
+// links to further pages where the policy says so.
 func (h *Handler) callThrough(w http.ResponseWriter, r *http.Request) {
 	// 1. What is to be called, and on whose behalf.
 	c := &call{Handler: h, w: w, in: r, span: tracenoop.Span{}}

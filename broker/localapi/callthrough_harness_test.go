@@ -71,7 +71,7 @@ func (a *api) transport(roots ...*x509.Certificate) *http.Transport {
 
 // caller is thisUser with the right to call.
 func caller(dir string) string {
-	return strings.Replace(thisUser(dir), "allow: {", "allow: {apis: [tools, ruled], ", 1)
+	return strings.Replace(thisUser(dir), "allow: {", "allow: {apis: [tools, ruled, linked], ", 1)
 }
 
 // keyCaller is keyHolder with the right to call.

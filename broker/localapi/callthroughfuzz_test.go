@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -164,6 +165,46 @@ func TestAPITransportKeepsLoopbackDirect(t *testing.T) {
 		}
 		if proxy, err := APITransport(nil, nil).Proxy(req); err != nil || proxy != nil {
 			t.Errorf("%s: got the proxy %v and %v, and there is none", host, proxy, err)
+		}
+	}
+}
+
+// Whatever the body: what is not a link stays byte for byte, and JSON stays JSON.
+func FuzzRewriteLinks(f *testing.F) {
+	for _, seed := range []string{`{"@odata.nextLink":"https://a/b"}`, `[{"nextLink" : "https://a/b?x&y"},{"nextLink":["https://a/b"]}]`, `{"nextLink":"https://a/b"`, `{"a":{"x@odata.deltaLink":"http://a\u002fb"}} {}`, `"nextLink"`, `{"nextLink":"https://a/b"}]`, ``} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if same, changed := rewriteLinks(text, func(link string) string { return link }); changed || string(same) != string(text) {
+			t.Errorf("%q: got %q though no link changes", text, same)
+		}
+		var links []string
+		to := func(link string) string { links = append(links, link); return link + "/\"<&" }
+		got, changed := rewriteLinks(text, to)
+		if !changed {
+			if string(got) != string(text) {
+				t.Errorf("%q: got %q, and no change", text, got)
+			}
+			return
+		}
+		if len(links) == 0 || json.Valid(text) != json.Valid(got) {
+			t.Fatalf("%q: got %q after %d links", text, got, len(links))
+		}
+		// Undone, it is what it was: as values, since the spelling of links may differ.
+		back, _ := rewriteLinks(got, func(link string) string { return strings.TrimSuffix(link, "/\"<&") })
+		var want, have any
+		if json.Valid(text) && (json.Unmarshal(text, &want) != nil || json.Unmarshal(back, &have) != nil || !reflect.DeepEqual(want, have)) {
+			t.Errorf("%q: got %q, and undone %q", text, got, back)
+		}
+	})
+}
+
+// Links and locations are spelled as the agent has found the door.
+func TestCallHere(t *testing.T) {
+	for asked, want := range map[string]string{"/call/x/a?b=/call": "localhost", "/KEY/call/x/a": "localhost/KEY", "http://localhost/call/x/a": "localhost", "//evil.example/call/x/a": "localhost", "": "localhost"} {
+		c := &call{in: &http.Request{Host: "localhost", RequestURI: asked, URL: &url.URL{Path: "/call/x/a"}}}
+		if got := c.here(); got != want {
+			t.Errorf("%q: got %q, want %q", asked, got, want)
 		}
 	}
 }

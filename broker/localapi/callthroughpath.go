@@ -114,10 +114,21 @@ func pathOf(baseURL string) string {
 // locationHeaders are those in which APIs say where to go on.
 var locationHeaders = []string{"Location", "Content-Location", "Operation-Location", "Azure-Asyncoperation"}
 
+// here is where the agent has found this door: the host, and what stood before
+// the path of the door and was taken off it, as credfree exec does with its key.
+func (c *call) here() string {
+	asked, _, _ := strings.Cut(c.in.RequestURI, "?")
+	before, ok := strings.CutSuffix(asked, c.in.URL.EscapedPath())
+	if !ok || !strings.HasPrefix(before, "/") || strings.HasPrefix(before, "//") {
+		return c.in.Host
+	}
+	return c.in.Host + before
+}
+
 // localOf maps a URL that an API names, relative to the call at target, to this
 // door if it is below the API's base URL. Any other stays as it is: whoever
 // follows it does so without a token of the broker's.
-func localOf(api policy.API, target *url.URL, host, location string) string {
+func localOf(api policy.API, target *url.URL, here, location string) string {
 	u, err := target.Parse(location)
 	if err != nil {
 		return location
@@ -126,7 +137,7 @@ func localOf(api policy.API, target *url.URL, host, location string) string {
 	if !ok || u.Scheme != target.Scheme || !strings.EqualFold(u.Host, target.Host) || u.User != nil || below != "" && below[0] != '/' {
 		return location
 	}
-	local := "http://" + host + "/call/" + api.Name + below
+	local := "http://" + here + "/call/" + api.Name + below
 	if u.RawQuery != "" {
 		local += "?" + u.RawQuery
 	}

@@ -63,6 +63,7 @@ func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
 	attempt := out.Clone(ctx)
 	attempt.URL, attempt.Host, attempt.Trailer = c.target, c.target.Host, nil
 	attempt.Header["Authorization"] = []string{"Bearer " + c.issued.Token.Reveal()}
+	c.askPlainly(attempt)
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(attempt.Header))
 	if c.body != nil {
 		attempt.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
@@ -106,7 +107,7 @@ func (c *call) admit(resp *http.Response) error {
 	}
 	for _, name := range locationHeaders {
 		for i, location := range resp.Header[name] {
-			resp.Header[name][i] = localOf(c.issued.API, c.target, c.in.Host, location)
+			resp.Header[name][i] = localOf(c.issued.API, c.target, c.here(), location)
 		}
 	}
 	header := c.w.Header()
@@ -125,7 +126,7 @@ func (c *call) admit(resp *http.Response) error {
 		return nil
 	}
 	resp.Body = body
-	return nil
+	return c.linkBack(resp)
 }
 
 // kept names what the agent does not get of a header or a trailer. An API that

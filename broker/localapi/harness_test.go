@@ -90,6 +90,7 @@ apis:
   tools: {baseURL: https://tools.example.com, scopes: [` + graph + `]}
   ruled: {baseURL: https://tools.example.com/base/v1, scopes: [` + graph + `], methods: [GET, POST], paths: [/, /a, /b/*]}
   users: {baseURL: https://tools.example.com/v1.0, scopes: [` + userRead + `]}
+  linked: {baseURL: https://tools.example.com/base/v1, scopes: [` + graph + `], rewriteLinks: true}
 `
 )
 

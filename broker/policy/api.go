@@ -16,6 +16,8 @@ type API struct {
 	Scopes  []string // canonical, of one resource; never empty
 	Methods []string // in capitals; nil for any
 	Paths   []string // below BaseURL: /a/b alone, or /a/* for all that begins with /a/; nil for any
+	// RewriteLinks says that links to further pages in answers lead through the broker.
+	RewriteLinks bool
 }
 
 var (
@@ -25,6 +27,7 @@ var (
 		required("scopes", some(scopeText), "Scopes of the token that the API wants, all of one resource."),
 		optional("methods", some(oneOf(methods...)), "HTTP methods that may be used; any when absent."),
 		optional("paths", some(matching(apiPathForm.String())), "Paths below baseURL that may be called, exact or ending in /*; any when absent."),
+		optional("rewriteLinks", trueFalse, "Links to further pages in JSON answers (nextLink, @odata.nextLink, @odata.deltaLink) lead through the broker, not past it; answers stay as they are when absent."),
 	)
 	roleForm = some(scopeText)
 )
@@ -86,6 +89,7 @@ func (r *reader) api(e entry, cloud *Cloud) API {
 			api.Paths = append(api.Paths, path)
 		}
 	}
+	api.RewriteLinks, _ = r.boolean(fields["rewriteLinks"])
 	return api
 }
 

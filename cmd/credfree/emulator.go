@@ -197,8 +197,9 @@ identities: # who the broker can be at Entra
   agent-user: {agentUser: {blueprintID: %[6]s, agentID: %[7]s, username: %s, source: pod}}
 
 apis: # what agents call
-  graph: {baseURL: %[9]s/v1.0, scopes: [graph]}
+  graph: {baseURL: %[9]s/v1.0, scopes: [graph], rewriteLinks: true}
   profile: {baseURL: %[9]s/v1.0/me, scopes: [graph/User.Read]}
+  azure-openai: {baseURL: %[9]s, scopes: [azure-openai], paths: [/openai/*]}
 
 `, entratest.DemoTenantID, l.host.URL, quoteYAML(filepath.Join(l.dir, "ca.pem")), quoteYAML(filepath.Join(l.dir, "workload-token")), entratest.DemoClientID,
 		entratest.DemoBlueprintClientID, entratest.DemoAgentIdentityID, entratest.DemoAgentUserName, l.host.APIURL)
@@ -214,7 +215,7 @@ func anyProcess() string {
     identities: [demo, agent, agent-user]
     callers:
       - {tcp: {uids: [%d]}} # any process of this user
-    allow: {apis: [graph]}
+    allow: {apis: [graph, azure-openai]}
     onBehalfOf:
       allow: {apis: [profile]}
       clients: [%s] # the app whose users it may act for

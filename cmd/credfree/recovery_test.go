@@ -101,7 +101,7 @@ func TestReload(t *testing.T) {
 	r := startService(t, func(string) string { return anyProcess() })
 	path := filepath.Join(r.lab.dir, "credfree.yaml")
 	header, good := r.lab.header(), anyProcess()
-	narrower := strings.Replace(good, "apis: [graph]", "scopes: [keyvault]", 1)
+	narrower := strings.Replace(good, "apis: [graph, azure-openai]", "scopes: [keyvault]", 1)
 	socket := strings.Replace(good, "    callers:\n", "    callers:\n      - {socket: new.sock}\n", 1)
 	w := policyWatch{path: path, applied: []byte(header + good)}
 	look := func(times int) {
@@ -206,7 +206,7 @@ func TestReloadThroughASymbolicLink(t *testing.T) {
 	check(t, os.Symlink("..data/credfree.yaml", filepath.Join(dir, "credfree.yaml")))
 	w := policyWatch{path: filepath.Join(dir, "credfree.yaml"), applied: []byte(text)}
 	w.look(r.service)
-	version("..2", strings.Replace(text, "apis: [graph]", "scopes: [keyvault]", 1))
+	version("..2", strings.Replace(text, "apis: [graph, azure-openai]", "scopes: [keyvault]", 1))
 	w.look(r.service)
 	w.look(r.service)
 	if got, _ := r.ask(t, "demo"); got != 400 {

@@ -185,7 +185,7 @@ func TestColdCallersOverRealSockets(t *testing.T) {
 // Entra goes away and comes back, over real sockets and TLS.
 func TestEmulatorStopsAndStarts(t *testing.T) {
 	r := startService(t, func(string) string {
-		return strings.Replace(anyProcess(), "apis: [graph]", "scopes: [graph, keyvault]", 1)
+		return strings.Replace(anyProcess(), "apis: [graph, azure-openai]", "scopes: [graph, keyvault]", 1)
 	})
 	ask := func(scope string) int {
 		status, _ := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+scope)

@@ -15,28 +15,32 @@ import (
 // API returns small resource APIs that really validate the tokens they get:
 // signature, issuer, times and audience.
 //
-//	GET  /v1.0/me, /v1.0/users/{id or name}                as in Microsoft Graph,
+//	GET  /v1.0/me, /v1.0/users, /v1.0/users/{id or name}   as in Microsoft Graph,
 //	GET  …/memberOf, …/transitiveMemberOf                  with Graph's tokens,
 //	POST …/getMemberObjects                                permissions and paging
+//	POST /openai/v1/chat/completions, /openai/v1/responses  as in Azure OpenAI,
+//	POST /openai/deployments/{name}/chat/completions       with its tokens: a model that repeats
 //	ANY  /echo/…   what arrived, without the token
 //	GET  /sse      a stream of events (?events=, ?interval=)
 //	GET  /ws       a WebSocket that sends back what it gets, until the token expires
 //
-// All but Graph's take a token for any resource of the directory, except the
-// token exchange. See SetClaimsChallenge.
+// The others take a token for any resource of the directory, except the token
+// exchange. See SetClaimsChallenge.
 func (s *Server) API() http.Handler {
 	mux := http.NewServeMux()
 	a := api{s}
 	mux.Handle("GET /v1.0/me", a.graph(a.me))
+	mux.Handle("GET /v1.0/users", a.graph(a.userList))
 	mux.Handle("GET /v1.0/users/{id}", a.graph(a.user))
 	for _, of := range []string{"/v1.0/me", "/v1.0/users/{id}"} {
 		mux.Handle("GET "+of+"/memberOf", a.graph(a.memberOf))
 		mux.Handle("GET "+of+"/transitiveMemberOf", a.graph(a.memberOf))
 		mux.Handle("POST "+of+"/getMemberObjects", a.graph(a.memberObjects))
 	}
-	mux.Handle("/echo/", a.authorized("", a.echo))
-	mux.Handle("GET /sse", a.authorized("", a.stream))
-	mux.Handle("GET /ws", a.authorized("", a.webSocket))
+	a.openAI(mux)
+	mux.Handle("/echo/", a.authorized(a.echo))
+	mux.Handle("GET /sse", a.authorized(a.stream))
+	mux.Handle("GET /ws", a.authorized(a.webSocket))
 	return mux
 }
 
@@ -102,9 +106,9 @@ type caller struct {
 
 type apiHandler func(w http.ResponseWriter, r *http.Request, c caller)
 
-// authorized lets requests with a valid token through. resource is the client
-// id the token must be for, or empty.
-func (a api) authorized(resource string, next apiHandler) http.Handler {
+// authorized lets requests with a valid token through. resources are the client
+// ids of what the token may be for; none means any.
+func (a api) authorized(next apiHandler, resources ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		scheme, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
@@ -113,7 +117,7 @@ func (a api) authorized(resource string, next apiHandler) http.Handler {
 			a.unauthorized(w, "common", "")
 			return
 		}
-		c, problem := a.validate(raw, resource)
+		c, problem := a.validate(raw, resources)
 		if problem != "" {
 			a.unauthorized(w, "common", `, error="invalid_token", error_description="`+problem+`"`)
 			return
@@ -133,7 +137,7 @@ func (a api) unauthorized(w http.ResponseWriter, tenantName, rest string) {
 }
 
 // validate returns who the token is for, or what is wrong with it.
-func (a api) validate(raw, resource string) (caller, string) {
+func (a api) validate(raw string, resources []string) (caller, string) {
 	u, ok := parseToken(raw)
 	if !ok {
 		return caller{}, "The token is malformed"
@@ -150,7 +154,7 @@ func (a api) validate(raw, resource string) (caller, string) {
 		return caller{}, "An ID token is no access token"
 	}
 	r, ok := c.tenant.resource(c.Audience[0])
-	if !ok || len(c.Audience) != 1 || r.ClientID == TokenExchangeResourceID || resource != "" && r.ClientID != resource {
+	if !ok || len(c.Audience) != 1 || r.ClientID == TokenExchangeResourceID || len(resources) > 0 && !slices.Contains(resources, r.ClientID) {
 		return caller{}, "The audience is invalid"
 	}
 	now := a.now()
@@ -181,7 +185,7 @@ func apiJSON(w http.ResponseWriter, status int, doc any) {
 
 // echoedHeaders are the request headers that /echo repeats.
 var echoedHeaders = []string{
-	"Accept", "Client-Request-Id", "Content-Type", "Prefer", "Traceparent", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id",
+	"Accept", "Api-Key", "Client-Request-Id", "Content-Type", "Prefer", "Traceparent", "User-Agent", "X-Api-Key", "X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id",
 }
 
 // summarisedClaims are the claims that /echo repeats: who and what for.

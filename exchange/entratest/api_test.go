@@ -320,3 +320,26 @@ func dialWebSocket(t *testing.T, h *entratest.Host, token string) (*tls.Conn, *b
 	}
 	return conn, r
 }
+
+// Users come in pages, to who may read them all.
+func TestAPIGraphUsers(t *testing.T) {
+	w := newWorld(t)
+	app, me := w.appToken(t, graphDefault), w.post(t, tenantID, w.userForm(t)).text("access_token")
+	if a := w.callAPI(t, "GET", "/v1.0/users", me, ""); a.status != 403 {
+		t.Errorf("with User.Read alone: got %d, want 403", a.status)
+	}
+	var names []string
+	next := "/v1.0/users?$top=2"
+	for next != "" {
+		a := w.callAPI(t, "GET", next, app, "")
+		values, _ := a.body["value"].([]any)
+		for _, value := range values {
+			name, _ := value.(map[string]any)["displayName"].(string)
+			names = append(names, name)
+		}
+		next = strings.TrimPrefix(a.text("@odata.nextLink"), "https://api.example")
+	}
+	if diff := cmp.Diff([]string{"Ada", "", ""}, names); diff != "" {
+		t.Errorf("users (-want +got):\n%s", diff)
+	}
+}

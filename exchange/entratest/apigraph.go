@@ -22,7 +22,7 @@ var (
 )
 
 // graph lets requests with a valid token for Microsoft Graph through.
-func (a api) graph(next apiHandler) http.Handler { return a.authorized(graphClientID, next) }
+func (a api) graph(next apiHandler) http.Handler { return a.authorized(next, graphClientID) }
 
 // may says whether the token has one of these permissions, of the kind it is.
 func (c caller) may(permissions ...string) bool {
@@ -64,10 +64,9 @@ func (a api) user(w http.ResponseWriter, r *http.Request, c caller) {
 	if !ok {
 		return
 	}
-	apiJSON(w, http.StatusOK, map[string]any{
-		"@odata.context": originOfRequest(r) + "/v1.0/$metadata#users/$entity",
-		"id":             u.ObjectID, "displayName": u.DisplayName, "userPrincipalName": u.UserPrincipalName,
-	})
+	doc := describe(u)
+	doc["@odata.context"] = originOfRequest(r) + "/v1.0/$metadata#users/$entity"
+	apiJSON(w, http.StatusOK, doc)
 }
 
 // memberOf lists groups in pages, with names for who may read them.
@@ -80,23 +79,43 @@ func (a api) memberOf(w http.ResponseWriter, r *http.Request, c caller) {
 	if strings.HasSuffix(r.URL.Path, "/transitiveMemberOf") {
 		groups = c.tenant.memberships(u.ObjectID)
 	}
+	a.writePage(w, r, "directoryObjects", len(groups), func(i int) map[string]any {
+		value := map[string]any{"@odata.type": "#microsoft.graph.group", "id": groups[i], "displayName": nil}
+		if g, ok := c.tenant.groups[groups[i]]; ok && c.may(readsGroups...) {
+			value["displayName"] = g.DisplayName
+		}
+		return value
+	})
+}
+
+// userList lists the users of the tenant in pages.
+func (a api) userList(w http.ResponseWriter, r *http.Request, c caller) {
+	if !c.may(readsUsers...) {
+		apiError(w, http.StatusForbidden, "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
+		return
+	}
+	a.writePage(w, r, "users", len(c.tenant.Users), func(i int) map[string]any { return describe(&c.tenant.Users[i]) })
+}
+
+func describe(u *User) map[string]any {
+	return map[string]any{"id": u.ObjectID, "displayName": u.DisplayName, "userPrincipalName": u.UserPrincipalName}
+}
+
+// writePage answers with the page that is asked for, and where the next one is.
+func (a api) writePage(w http.ResponseWriter, r *http.Request, of string, total int, value func(i int) map[string]any) {
 	top, skip, ok := page(r.URL.Query())
 	if !ok {
 		apiError(w, http.StatusBadRequest, "Request_BadRequest", "Invalid page: $top is 1 to 999, and $skiptoken comes from @odata.nextLink.")
 		return
 	}
-	first := min(skip, len(groups))
-	last := min(first+top, len(groups))
+	first := min(skip, total)
+	last := min(first+top, total)
 	values := make([]map[string]any, 0, last-first)
-	for _, id := range groups[first:last] {
-		value := map[string]any{"@odata.type": "#microsoft.graph.group", "id": id, "displayName": nil}
-		if g, ok := c.tenant.groups[id]; ok && c.may(readsGroups...) {
-			value["displayName"] = g.DisplayName
-		}
-		values = append(values, value)
+	for i := first; i < last; i++ {
+		values = append(values, value(i))
 	}
-	doc := map[string]any{"@odata.context": originOfRequest(r) + "/v1.0/$metadata#directoryObjects", "value": values}
-	if last < len(groups) {
+	doc := map[string]any{"@odata.context": originOfRequest(r) + "/v1.0/$metadata#" + of, "value": values}
+	if last < total {
 		doc["@odata.nextLink"] = originOfRequest(r) + r.URL.EscapedPath() + "?$top=" + strconv.Itoa(top) + "&$skiptoken=" + strconv.Itoa(last)
 	}
 	apiJSON(w, http.StatusOK, doc)

@@ -15,6 +15,10 @@ const (
 	DemoAgentIdentityID   = "a9e41d00-0000-4000-8000-00000000a9e4"
 	DemoAgentUserID       = "a9e45e40-0000-4000-8000-00000000a5e4"
 	DemoAgentUserName     = "agent@demo.example"
+
+	// DemoToolsURI is an API that is nobody's yet, for a server of one's own.
+	DemoToolsURI      = "api://demo-tools"
+	demoToolsClientID = "70015000-0000-4000-8000-000000007001"
 )
 
 // The audience federated credentials use in the public cloud, and the resource
@@ -27,7 +31,7 @@ const (
 const graphURI = "https://graph.microsoft.com"
 
 // DemoDirectory is a small, complete directory: one tenant with well-known
-// Microsoft APIs, one user, a front-end application, the application
+// Microsoft APIs and one of its own, one user, a front-end application, the application
 // "demo-agent", and an agent identity with its blueprint and its agent user.
 // The application and the blueprint trust the service account agents/demo of
 // the cluster whose OIDC issuer is issuerURL.
@@ -39,9 +43,15 @@ func DemoDirectory(issuerURL string) Directory {
 		Audience: TokenExchangeAudience,
 	}}
 	return Directory{Tenants: []Tenant{{
-		ID:        DemoTenantID,
-		Domains:   []string{DemoDomain},
-		Resources: wellKnownResources(),
+		ID:      DemoTenantID,
+		Domains: []string{DemoDomain},
+		Resources: append(wellKnownResources(), Resource{
+			ClientID:        demoToolsClientID,
+			Name:            "demo-tools",
+			IdentifierURIs:  []string{DemoToolsURI},
+			TokenVersion:    2,
+			DelegatedScopes: []string{"user_impersonation"},
+		}),
 		Applications: []Application{
 			{
 				ClientID:             DemoClientID,
@@ -135,9 +145,16 @@ func wellKnownResources() []Resource {
 			DelegatedScopes: []string{"user_impersonation"},
 		},
 		{
-			ClientID:        "7d312290-28c8-473c-a0ed-8e53749b6d6d",
+			ClientID:        cognitiveServicesClientID,
 			Name:            "Microsoft Cognitive Services",
 			IdentifierURIs:  []string{"https://cognitiveservices.azure.com"},
+			TokenVersion:    1,
+			DelegatedScopes: []string{"user_impersonation"},
+		},
+		{
+			ClientID:        foundryClientID,
+			Name:            "Azure Machine Learning Services",
+			IdentifierURIs:  []string{"https://ai.azure.com"},
 			TokenVersion:    1,
 			DelegatedScopes: []string{"user_impersonation"},
 		},

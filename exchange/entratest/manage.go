@@ -1,6 +1,7 @@
 package entratest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -31,6 +32,7 @@ func (s *Server) Management(issuers ...*Issuer) http.Handler {
 	mux.HandleFunc("GET /requests.html", m.requestsPage)
 	mux.HandleFunc("GET /behavior", m.behavior)
 	mux.HandleFunc("PUT /behavior", m.setBehavior)
+	mux.HandleFunc("PUT /claims-challenge", m.setClaimsChallenge)
 	mux.HandleFunc("POST /keys/rotate", m.rotate)
 	mux.HandleFunc("POST /user-token", m.userToken)
 	mux.HandleFunc("POST /workload-token", m.workloadToken)
@@ -111,14 +113,8 @@ func manageJSON(w http.ResponseWriter, status int, doc any) {
 
 // readJSON reads the body into v, or answers why it does not.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
-	// Pages can send forms and plain text to anyone, but not JSON.
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		manageError(w, http.StatusUnsupportedMediaType, "the body must be application/json")
-		return false
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxManagementBody))
-	if err != nil {
-		manageError(w, http.StatusRequestEntityTooLarge, "the body is too large or cannot be read")
+	body, ok := readBody(w, r)
+	if !ok {
 		return false
 	}
 	if err := decodeFields(body, v); err != nil {
@@ -126,6 +122,21 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
 		return false
 	}
 	return true
+}
+
+// readBody reads a body of JSON, or answers why it does not.
+func readBody(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	// Pages can send forms and plain text to anyone, but not JSON.
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		manageError(w, http.StatusUnsupportedMediaType, "the body must be application/json")
+		return nil, false
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxManagementBody))
+	if err != nil {
+		manageError(w, http.StatusRequestEntityTooLarge, "the body is too large or cannot be read")
+		return nil, false
+	}
+	return body, true
 }
 
 func (m *management) behavior(w http.ResponseWriter, _ *http.Request) {
@@ -143,6 +154,23 @@ func (m *management) setBehavior(w http.ResponseWriter, r *http.Request) {
 	}
 	m.server.SetBehavior(b)
 	m.behavior(w, r)
+}
+
+// setClaimsChallenge has the resource APIs ask for claims; {} ends that.
+func (m *management) setClaimsChallenge(w http.ResponseWriter, r *http.Request) {
+	body, ok := readBody(w, r)
+	if !ok {
+		return
+	}
+	claims := string(bytes.TrimSpace(body))
+	if claims == "{}" {
+		claims = ""
+	}
+	if err := m.server.SetClaimsChallenge(claims); err != nil {
+		manageError(w, http.StatusBadRequest, strings.TrimPrefix(err.Error(), "entratest: "))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // rotate makes new keys for the server, or for the issuer that is named.
@@ -282,6 +310,8 @@ func (m *management) index(w http.ResponseWriter, r *http.Request) {
 		curl + base + "/behavior",
 		curl + "-X PUT " + base + "/behavior" + asJSON + `'{"status": 503, "retryAfter": "30"}'`,
 		curl + "-X PUT " + base + "/behavior" + asJSON + `'{"delay": "2s", "lifetime": "10m"}'`, "",
+		"Claims that the resource APIs ask for. {} is none:",
+		curl + "-X PUT " + base + "/claims-challenge" + asJSON + `'{"access_token": {"nbf": {"essential": true, "value": "1900000000"}}}'`, "",
 		"New signing keys, for the token service or for an issuer:",
 		curl + "-X POST " + base + "/keys/rotate",
 		curl + "-X POST '" + base + "/keys/rotate?issuer=…'", "",

@@ -334,3 +334,25 @@ func TestHostWithPlatformsAndManagement(t *testing.T) {
 		}
 	}
 }
+
+func TestManagementClaimsChallenge(t *testing.T) {
+	w := newWorld(t)
+	h := w.server.Management(w.issuer)
+	token := w.appToken(t, ledgerDefault)
+	for _, c := range []struct {
+		body             string
+		status, echoedAs int
+	}{
+		{`{"access_token": {"nbf": {"essential": true, "value": "1900000000"}}}`, 204, 401},
+		{`{"id_token": {}}`, 400, 401},
+		{`[]`, 400, 401},
+		{`{}`, 204, 200},
+	} {
+		if a := manage(t, h, "PUT", "/claims-challenge", c.body); a.status != c.status {
+			t.Errorf("%s: got %d %s, want %d", c.body, a.status, a.raw, c.status)
+		}
+		if a := w.callAPI(t, "GET", "/echo/", token, ""); a.status != c.echoedAs {
+			t.Errorf("%s: the API answers with %d, want %d", c.body, a.status, c.echoedAs)
+		}
+	}
+}
