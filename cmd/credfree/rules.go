@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/issuance"
@@ -127,11 +128,20 @@ func (s *service) socketsOf(p *policy.Policy) map[string]string {
 	for _, name := range p.Sockets() {
 		path := name
 		if !filepath.IsAbs(path) {
-			path = filepath.Join(s.cfg.socketDir, name)
+			path = s.socketPath(name)
 		}
 		sockets[path] = name
 	}
 	return sockets
+}
+
+func (s *service) socketPath(name string) string {
+	if s.cfg.socketFolders {
+		// One more folder: everybody may write to a volume, and ListenUnix uses none
+		// like that.
+		return filepath.Join(s.cfg.socketDir, strings.TrimSuffix(name, ".sock"), "socket", name)
+	}
+	return filepath.Join(s.cfg.socketDir, name)
 }
 
 // openSockets listens on those sockets that are new. When one fails, none of

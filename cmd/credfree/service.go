@@ -31,13 +31,16 @@ type serviceConfig struct {
 	listen      string // TCP address for agents
 	adminListen string // TCP address for operators
 	socketDir   string // folder of the agents' unix sockets
-	hosts       []string
-	authSidecar bool // whether its door is open
-	audit       io.Writer
-	auditFormat issuance.Format // of its lines; "" is the native one
-	auditDetail func() string   // what readiness shows of it; nil for nothing
-	telemetry   *telemetry
-	log         *slog.Logger
+	// socketFolders gives each socket a folder below, for volumes of which each
+	// agent mounts one.
+	socketFolders bool
+	hosts         []string
+	authSidecar   bool // whether its door is open
+	audit         io.Writer
+	auditFormat   issuance.Format // of its lines; "" is the native one
+	auditDetail   func() string   // what readiness shows of it; nil for nothing
+	telemetry     *telemetry
+	log           *slog.Logger
 }
 
 // service is a broker with its listeners.
