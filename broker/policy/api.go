@@ -86,6 +86,7 @@ func (r *reader) api(e entry, cloud *Cloud) API {
 			api.Paths = append(api.Paths, path)
 		}
 	}
+	r.warnAPI(api, e.key)
 	return api
 }
 
