@@ -72,7 +72,7 @@ func (b *Broker) purgeForbidden(before, now *generation) {
 			changed[name] = true
 		}
 	}
-	usersBlocked := !reflect.DeepEqual(before.Policy.Blocked.Users, now.Policy.Blocked.Users)
+	usersBlocked := before.Policy.Ceiling() != now.Policy.Ceiling() || !reflect.DeepEqual(before.Policy.Blocked.Users, now.Policy.Blocked.Users)
 	forUser := func(agent string) bool { return changed[agent] || usersBlocked }
 	b.sessions.end(func(agent, identity, _ string) bool {
 		name, memberName, _ := strings.Cut(identity, "/")

@@ -178,6 +178,9 @@ func (g *generation) permits(agentName, identityKey, tenant, clientID, scopes st
 	if p == nil || p.tenant != tenant || p.clientID != clientID || !slices.Contains(agent.Identities, name) {
 		return false
 	}
+	if !g.Policy.Permits(agentName, name, memberName, strings.Fields(scopes), onBehalfOf) {
+		return false
+	}
 	for scope := range strings.FieldsSeq(scopes) {
 		if !slices.Contains(listed, scope) && !agent.Audit {
 			return false

@@ -116,7 +116,8 @@ func codeOf(reason policy.Reason) string {
 		return invalidClient
 	case policy.AgentExpired, policy.AgentBlocked, policy.OnBehalfOfNotAllowed,
 		policy.IdentityNotAllowed, policy.IdentityNotForUsers, policy.RawTokenForbidden,
-		policy.APIUnknown, policy.APINotAllowed, policy.APIMethodNotAllowed, policy.APIPathNotAllowed:
+		policy.APIUnknown, policy.APINotAllowed, policy.APIMethodNotAllowed, policy.APIPathNotAllowed,
+		policy.AboveCeiling:
 		return unauthorizedClient
 	case policy.OverLimit:
 		return temporarilyUnavailable

@@ -57,6 +57,7 @@ func TestStatuses(t *testing.T) {
 		policy.APINotAllowed:        {"unauthorized_client", 400, 403},
 		policy.APIMethodNotAllowed:  {"unauthorized_client", 400, 403},
 		policy.APIPathNotAllowed:    {"unauthorized_client", 400, 403},
+		policy.AboveCeiling:         {"unauthorized_client", 400, 403},
 		"user_token_expired":        {"invalid_grant", 400, 403},
 	}
 	tests := map[error]want{

@@ -11,7 +11,7 @@ import (
 )
 
 // rules are the paths that decisions about one agent name.
-type rules struct{ agent, expires, blocked, limits, identities, mode, user, rawToken string }
+type rules struct{ agent, expires, blocked, limits, identities, mode, user, rawToken, perMinute, usersPerMinute string }
 
 var agentForm = fieldsOf(
 	optional("owner", anyText, "Whom to ask about the agent: an e-mail address or the name of a team."),
@@ -34,6 +34,7 @@ func (r *reader) agent(e entry, p *Policy, claims *claims) *Agent {
 	a := &Agent{Name: e.name, Audit: p.Audit, RawToken: true, policy: p, rules: rules{
 		agent: path, expires: path + ".expires", blocked: path + ".blocked", limits: path + ".limits",
 		identities: path + ".identity", mode: "mode", user: path + ".onBehalfOf", rawToken: path + ".rawToken",
+		perMinute: path + ".limits.perMinute", usersPerMinute: path + ".limits.onBehalfOf.perMinute",
 	}}
 	fields, ok := r.fields(e.value, &agentForm)
 	if !ok {
@@ -54,6 +55,7 @@ func (r *reader) agent(e entry, p *Policy, claims *claims) *Agent {
 		r.warning(e.key, "the agent can never be matched: it has no callers", "add callers: a socket, or tcp with uids or a keyFile")
 	}
 	r.rights(a, e.key, fields, p)
+	r.narrow(a, e.key, fields)
 	return a
 }
 

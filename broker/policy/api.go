@@ -90,6 +90,7 @@ func (r *reader) api(e entry, cloud *Cloud) API {
 		}
 	}
 	api.RewriteLinks, _ = r.boolean(fields["rewriteLinks"])
+	r.warnAPI(api, e.key)
 	return api
 }
 

@@ -26,19 +26,22 @@ func (p *Policy) decide(r *Request, t *trace) Decision {
 	}
 
 	// 2. The agent, 3. the identity, 4. the scopes, 5. the user, 6. the token or
-	// the call.
+	// the call; after each, what the ceiling says of it.
+	ceiling := p.ceiling
 	if r.Inspect {
 		d.OnBehalfOf = false
-		if agent.isInOrder(&d, r, t) && agent.mayActAs(&d, r, t) && agent.mayInspect(&d, r, t) {
+		if agent.isInOrder(&d, r, t) && ceiling.admits(&d, t) &&
+			agent.mayActAs(&d, r, t) && ceiling.identifies(&d, t) &&
+			agent.mayInspect(&d, r, t) && ceiling.lets(&d, r.User, t) {
 			agent.allow(&d)
 			d.RawToken = false
 		}
 		return d
 	}
-	if agent.isInOrder(&d, r, t) &&
-		agent.mayActAs(&d, r, t) &&
-		agent.mayHave(&d, r, t) &&
-		(!r.OnBehalfOf || agent.mayActFor(&d, r, t)) &&
+	if agent.isInOrder(&d, r, t) && ceiling.admits(&d, t) &&
+		agent.mayActAs(&d, r, t) && ceiling.identifies(&d, t) &&
+		agent.mayHave(&d, r, t) && ceiling.grants(&d, r, t) &&
+		(!r.OnBehalfOf || agent.mayActFor(&d, r, t) && ceiling.lets(&d, r.User, t)) &&
 		(!r.Raw || agent.mayHandOut(&d, t)) &&
 		(r.Method == "" || agent.mayCall(&d, r, t)) {
 		agent.allow(&d)
@@ -66,12 +69,12 @@ func (a *Agent) isInOrder(d *Decision, r *Request, t *trace) bool {
 	case a.Blocked:
 		return t.deny(d, stepAgent, AgentBlocked, a.rules.blocked, blockedHint(a))
 	}
-	if a.expired(r.Now) && !t.refuse(d, stepAgent, AgentExpired, a.rules.expires, expiredHint(a)) {
+	if a.expired(r.Now) && !t.refuseUnless(a.expiryIsFinal, d, stepAgent, AgentExpired, a.rules.expires, expiredHint(a)) {
 		return false
 	}
 	if r.Over {
 		rule := a.limitRule(r.OnBehalfOf && !r.Inspect)
-		if !t.refuse(d, stepAgent, OverLimit, rule, limitHint(rule)) {
+		if !t.refuseUnless(a.limitsAreFinal, d, stepAgent, OverLimit, rule, limitHint(rule)) {
 			return false
 		}
 	}
@@ -110,9 +113,9 @@ func (a *Agent) expired(now time.Time) bool {
 func (a *Agent) limitRule(onBehalfOf bool) string {
 	switch {
 	case onBehalfOf && a.Limits.OnBehalfOfPerMinute > 0:
-		return a.rules.limits + ".onBehalfOf.perMinute"
+		return a.rules.usersPerMinute
 	case a.Limits.PerMinute > 0:
-		return a.rules.limits + ".perMinute"
+		return a.rules.perMinute
 	}
 	return a.rules.limits
 }

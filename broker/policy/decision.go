@@ -104,7 +104,7 @@ type Decision struct {
 // audit lines and answers.
 type Reason string
 
-// The reasons, in the order in which the steps find them.
+// The reasons, in the order in which the steps find them; last the ceiling's.
 const (
 	UnknownAgent Reason = "unknown_agent"
 
@@ -143,9 +143,13 @@ const (
 	RawTokenForbidden   Reason = "raw_token_forbidden"
 	APIMethodNotAllowed Reason = "api_method_not_allowed"
 	APIPathNotAllowed   Reason = "api_path_not_allowed"
+
+	// AboveCeiling is found by any step from the second to the fifth.
+	AboveCeiling Reason = "above_ceiling"
 )
 
-// Reasons returns all reasons, in the order in which the steps find them.
+// Reasons returns all reasons, in the order in which the steps find them; last
+// the ceiling's.
 func Reasons() []Reason {
 	return []Reason{
 		UnknownAgent,
@@ -155,5 +159,6 @@ func Reasons() []Reason {
 		UserUnverified, UserExpired, UserBlocked, UserTenantNotAllowed, UserNotListed, UserIsGuest, UserClientNotAllowed, UserScopeMissing,
 		GroupsOverage, UserNotInGroup, UserRoleMissing, UserACRSMissing, UserAMRMissing,
 		RawTokenForbidden, APIMethodNotAllowed, APIPathNotAllowed,
+		AboveCeiling,
 	}
 }

@@ -92,6 +92,14 @@ func (t *trace) refuse(d *Decision, at step, reason Reason, rule, hint string) b
 	return true
 }
 
+// refuseUnless is refuse, or deny where it is final.
+func (t *trace) refuseUnless(final bool, d *Decision, at step, reason Reason, rule, hint string) bool {
+	if final {
+		return t.deny(d, at, reason, rule, hint)
+	}
+	return t.refuse(d, at, reason, rule, hint)
+}
+
 var reasonText = map[Reason]string{
 	UnknownAgent:         "the peer belongs to no agent",
 	AgentMismatch:        "the request claims to come from somebody else",
@@ -125,6 +133,7 @@ var reasonText = map[Reason]string{
 	RawTokenForbidden:    "the token must not leave the broker",
 	APIMethodNotAllowed:  "the API may not be called with this method",
 	APIPathNotAllowed:    "this path of the API may not be called",
+	AboveCeiling:         "the policy grants it, and its ceiling does not",
 }
 
 func describePeer(p Peer) string {

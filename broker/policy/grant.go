@@ -78,6 +78,7 @@ func (r *reader) grant(a *allowance, scope string, at place, list string) {
 		return
 	}
 	resource, _ := splitScope(scope)
+	r.warnScope(scope, resource, a.rule, at)
 	a.scopes = append(a.scopes, scope)
 	a.grants[scope] = grant{rule: at.path, list: list, resource: resource, scopes: []string{scope}}
 }

@@ -109,11 +109,13 @@ var sharedFields = []field{
 // The kinds of identity. The hints say where to look the values up.
 var (
 	applicationForm = fieldsOf(append([]field{
-		required("clientID", guid, "Application (client) ID of the app registration or user-assigned identity that trusts the workload token."),
+		required("clientID", guidOrPod, "Application (client) ID of the app registration or user-assigned identity that trusts the workload token; or pod for what the pod's service account says."),
+		podIDs,
 	}, sharedFields...)...)
 	agentIdentityForm = fieldsOf(append([]field{
 		required("blueprintID", guid, "Application (client) ID of the agent identity blueprint that trusts the workload token."),
-		optional("agentID", guid, "ID of the agent identity."),
+		optional("agentID", guidOrPod, "ID of the agent identity; or pod for what the pod says, which has to be one of podIDs."),
+		podIDs,
 		optional("agentIDs", some(guid), "IDs of several agent identities; the request then names one of them as identity=<name>/<id>."),
 	}, sharedFields...)...).exactlyOne("agentID", "agentIDs")
 	agentUserForm = fieldsOf(append([]field{
@@ -148,6 +150,9 @@ func (r *reader) identity(e entry, tenant string, sources []string) Identity {
 	if kind, at, ok := r.kind(e.value, &identityForm, "the identity", "what it is"); ok {
 		members = r.identityOf(&identity, kind, at, members, sources)
 	}
+	if len(r.problems) == 0 {
+		r.warnIdentity(identity, e.key)
+	}
 	r.choices[e.name] = choice{
 		name: e.name, members: identity.Members(), rule: members, clientIDs: identity.clientIDs(),
 		forUsers: identity.Application != nil || identity.Agent != nil,
@@ -173,11 +178,17 @@ func (r *reader) identityOf(identity *Identity, kind string, at place, own strin
 	source, _ := r.reference(fields["source"], "source", sources)
 	switch kind {
 	case "application":
-		identity.Application = &Application{ClientID: r.guid(fields["clientID"], clientIDHint), Source: source}
+		identity.Application = &Application{ClientID: r.podClientID(fields["clientID"], fields["podIDs"]), Source: source}
 		return own
 	case "agent":
 		identity.Agent = &AgentIdentity{BlueprintID: r.guid(fields["blueprintID"], blueprintHint), Source: source}
 		list, items := r.list(at, fields, "agentID", "agentIDs")
+		if isFromPod(fields["agentID"]) {
+			identity.Agent.AgentIDs = r.podAgentIDs(fields["agentID"], fields["podIDs"])
+			r.notBlueprint(r.items(fields["podIDs"]), identity.Agent.BlueprintID)
+			return list.path
+		}
+		r.noPodIDs(fields["podIDs"])
 		identity.Agent.AgentIDs = r.guids(items, agentIDHint)
 		r.notBlueprint(items, identity.Agent.BlueprintID)
 		return list.path

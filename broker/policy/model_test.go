@@ -345,7 +345,7 @@ func TestModel(t *testing.T) {
 	}
 	// A model that meets nothing proves nothing.
 	for _, reason := range append(policy.Reasons(), "") {
-		if seen[reason] < 100 {
+		if seen[reason] < 100 && reason != policy.AboveCeiling { // the model has no ceiling: TestCeilingModel
 			t.Errorf("got %d answers %q of %d, want at least 100", seen[reason], reason, answered)
 		}
 	}

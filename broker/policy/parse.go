@@ -15,7 +15,14 @@ import (
 // Problems with everything that is wrong; only a file that is not YAML at all
 // is not looked at any further.
 func Parse(name string, data []byte) (*Policy, error) {
-	r := &reader{file: name, data: data, choices: map[string]choice{}, used: map[string]bool{}, actors: map[string]actor{}}
+	return newReader(name, data).parse()
+}
+
+func newReader(name string, data []byte) *reader {
+	return &reader{file: name, data: data, choices: map[string]choice{}, used: map[string]bool{}, actors: map[string]actor{}}
+}
+
+func (r *reader) parse() (*Policy, error) {
 	var p *Policy
 	if root, ok := r.document(); ok {
 		p = r.policy(root)
@@ -25,15 +32,15 @@ func Parse(name string, data []byte) (*Policy, error) {
 		return nil, r.problems
 	}
 	sortProblems(r.warnings)
-	p.Warnings = r.warnings
-	sum := sha256.Sum256(data)
+	p.Warnings, p.FromPod, p.ceiling = r.warnings, r.fromPod, r.options.Ceiling
+	sum := sha256.Sum256(r.data)
 	p.Revision = hex.EncodeToString(sum[:])[:12]
 	return p, nil
 }
 
 var policyForm = fieldsOf(
 	required("version", form{Const: 1}, "Version of the form of this file."),
-	required("tenant", anyText, "Tenant of the identities: a GUID or a verified domain."),
+	required("tenant", anyText, "Tenant of the identities: a GUID or a verified domain, or pod for what the pod's service account says."),
 	optional("cloud", oneOf(cloudNames()...), "Entra cloud of the tenant; public when absent."),
 	optional("authority", matching(originForm.String()), "Origin of the token endpoint; with cloud: custom only."),
 	optional("caFile", anyText, "PEM file of the roots to trust instead of the system's; with cloud: custom only."),
@@ -64,6 +71,9 @@ func (r *reader) policy(root *yaml.Node) *Policy {
 	p := &Policy{Tenant: r.tenant(fields["tenant"]), Cloud: r.cloud(fields), Audit: r.mode(fields["mode"], false)}
 	p.Strict, _ = r.boolean(fields["strict"])
 	p.Recording = r.recording(fields)
+	if at := fields["cloud"].or(at); len(r.problems) == 0 {
+		r.warnCloud(&p.Cloud, at)
+	}
 
 	sources := r.named(fields["sources"])
 	p.Sources = make(map[string]Source, len(sources))
@@ -152,6 +162,9 @@ func (r *reader) version(at place) {
 var domain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$`)
 
 func (r *reader) tenant(at place) string {
+	if isFromPod(at) {
+		return r.podValue(at, r.pod().TenantID, "the service account with azure.workload.identity/tenant-id", nil)
+	}
 	text, ok := r.text(at)
 	if !ok {
 		return ""

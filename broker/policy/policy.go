@@ -23,7 +23,9 @@ type Policy struct {
 	Blocked    Blocked
 	Warnings   []Problem // what is allowed and probably not meant; sorted by line
 	Revision   string    // first 12 hexadecimal digits of the SHA-256 of the file
+	FromPod    []FromPod // values that the pod says, in the order of the file
 
+	ceiling      *Ceiling          // nil: none
 	callers      callers           // the only way from a peer to an agent
 	blockedUsers map[UserID]string // Blocked.Users, with the path of each
 }
@@ -57,6 +59,8 @@ type Agent struct {
 	forUser   allowance           // of OnBehalfOf
 	groups    map[string]struct{} // of OnBehalfOf
 	rules     rules
+	// A ceiling that bounds expiry or limits lets audit mode forgive neither.
+	expiryIsFinal, limitsAreFinal bool
 }
 
 // Caller is one way to recognise an agent: either a unix socket (Socket) or
@@ -68,6 +72,9 @@ type Caller struct {
 	KeyFile string   // TCP: the peer must present the key in this file; "" for no key
 	Any     bool     // TCP: any local process
 }
+
+// Ceiling returns the ceiling that the policy is under, or nil.
+func (p *Policy) Ceiling() *Ceiling { return p.ceiling }
 
 // Sockets returns the unix sockets that the agents' callers name, sorted.
 func (p *Policy) Sockets() []string { return slices.Sorted(maps.Keys(p.callers.sockets)) }

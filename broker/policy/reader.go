@@ -45,6 +45,7 @@ type entry struct {
 type reader struct {
 	file     string
 	data     []byte
+	options  Options
 	lines    [][]byte // of data
 	problems Problems
 	warnings []Problem
@@ -54,6 +55,7 @@ type reader struct {
 	actors                  map[string]actor  // by identity: the first agent that acts as it
 	choices                 map[string]choice // identities as agents choose them
 	grants                  int               // in the whole file
+	fromPod                 []FromPod
 }
 
 // whole reports a problem that belongs to no value.

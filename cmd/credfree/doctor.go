@@ -27,16 +27,34 @@ func doctorCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the one identity to walk for; NAME/MEMBER is one of a fleet"},
 			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` to ask for (default: one that the policy allows, else Microsoft Graph's .default)"},
 			&cli.BoolFlag{Name: "credentials", Usage: "print the federated identity credentials that Entra needs, whatever is well"},
+			&cli.BoolFlag{Name: "in-pod", Usage: "look at the pod around this very process instead: whether agents could get past the broker"},
+			&cli.StringFlag{Name: "socket-dir", Usage: "with --in-pod: `FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
+			&cli.StringFlag{Name: "pod", Usage: "look at the pods of a manifest instead: kubectl get pod NAME -o yaml into `FILE`, or - for standard input"},
+			&cli.StringFlag{Name: "container", Usage: "with --pod: `NAME` of the broker's container (default: credfree, or what runs credfree serve)"},
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the report: text or json", Value: "text"},
 		},
 		Action: func(c *cli.Context) error {
+			options := doctorOptions{
+				config: c.String("config"), identity: c.String("identity"), scope: c.String("scope"),
+				credentials: c.Bool("credentials"), format: c.String("format"),
+				socketDir: c.String("socket-dir"), pod: c.String("pod"), container: c.String("container"),
+			}
+			if options.format != "text" && options.format != "json" {
+				return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", options.format))
+			}
+			if options.pod != "" {
+				if err := flagsOnly(c); err != nil {
+					return err
+				}
+				return diagnoseManifest(c.App.Reader, std, options)
+			}
 			if err := flagsOnly(c, "config"); err != nil {
 				return err
 			}
-			return diagnose(c.Context, std, doctorOptions{
-				config: c.String("config"), identity: c.String("identity"), scope: c.String("scope"),
-				credentials: c.Bool("credentials"), format: c.String("format"),
-			})
+			if c.Bool("in-pod") {
+				return diagnosePod(std, options)
+			}
+			return diagnose(c.Context, std, options)
 		},
 	}
 }
@@ -45,13 +63,11 @@ func doctorCommand(std stdio) *cli.Command {
 type doctorOptions struct {
 	config, identity, scope, format string
 	credentials                     bool
+	socketDir, pod, container       string
 }
 
 // diagnose prints a report, and returns an error that says how bad it is.
 func diagnose(ctx context.Context, std stdio, options doctorOptions) error {
-	if options.format != "text" && options.format != "json" {
-		return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", options.format))
-	}
 	p, err := loadPolicy(options.config)
 	if err != nil {
 		return err

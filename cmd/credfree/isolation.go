@@ -45,20 +45,51 @@ func exposures(p *policy.Policy, own uint32, visible func() (map[uint32]bool, er
 	return problems, hints
 }
 
+// isolation is what stands between the agents and what only the broker may
+// have: all the guardrails in a pod, the exposures alone elsewhere, where the
+// rest of the machine is nobody's business.
+func (s *service) isolation() (problems, hints []string) {
+	p := s.inForce().Policy
+	if !s.cfg.inPod {
+		return exposures(p, ownUID(), visibleUIDs, s.undumpable)
+	}
+	facts := podFactsOf(p, s.cfg.socketDir, s.undumpable)
+	if imds := s.imds.Load(); imds != nil {
+		facts.imds = *imds
+	}
+	for _, step := range guardrails(facts, p) {
+		if step.State == stepFailed || step.State == stepWarning {
+			problems, hints = append(problems, step.Detail), append(hints, step.Hint)
+		}
+	}
+	return problems, hints
+}
+
 // isolationState is reported and makes nobody wait: on a developer's machine
 // all is one user's.
 func (s *service) isolationState(context.Context) admin.PartState {
-	problems, hints := exposures(s.inForce().Policy, ownUID(), visibleUIDs, s.undumpable)
+	problems, hints := s.isolation()
 	if len(problems) > 0 {
 		return admin.PartState{Error: strings.Join(problems, "; "), Hint: strings.Join(slices.Compact(hints), "; ")}
+	}
+	if s.cfg.inPod {
+		return admin.PartState{OK: true, Detail: "nothing that the broker can see of its pod lets an agent past it"}
 	}
 	return admin.PartState{OK: true, Detail: "no agent can read the broker's memory"}
 }
 
-// warnOfExposures says at the start what readiness says later.
+// warnOfExposures says at the start what readiness says later. Only here is the
+// machine's endpoint asked: it does not come and go.
 func (s *service) warnOfExposures() {
-	problems, hints := exposures(s.inForce().Policy, ownUID(), visibleUIDs, s.undumpable)
+	if s.cfg.inPod {
+		imds := askIMDS(imdsURL)
+		s.imds.Store(&imds)
+	}
+	problems, hints := s.isolation()
 	for i, problem := range problems {
 		s.cfg.log.Warn("isolation: "+problem, "hint", hints[i])
+	}
+	if s.cfg.inPod && len(problems) == 0 {
+		s.cfg.log.Info("isolation: nothing that can be seen of the pod lets an agent past the broker")
 	}
 }

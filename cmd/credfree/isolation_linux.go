@@ -2,8 +2,10 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -40,4 +42,71 @@ func visibleUIDs() (map[uint32]bool, error) {
 		}
 	}
 	return uids, nil
+}
+
+// ownGroups returns the supplementary groups, of which a pod's fsGroup is one.
+func ownGroups() []uint32 {
+	groups, err := os.Getgroups()
+	if err != nil {
+		return nil
+	}
+	ids := make([]uint32, len(groups))
+	for i, group := range groups {
+		ids[i] = uint32(group)
+	}
+	return ids
+}
+
+// factOf looks at a file through its links: kubelet's are several.
+func factOf(path string) fileFact {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fileFact{path: path, err: err}
+	}
+	fact := fileFact{path: path, mode: info.Mode()}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		fact.uid, fact.gid = stat.Uid, stat.Gid
+	}
+	return fact
+}
+
+// ownPrivileges reads what the kernel lets this process do (proc(5)).
+func ownPrivileges() privileges {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return privileges{err: err}
+	}
+	p, err := privilegesOf(string(status))
+	if err != nil {
+		return privileges{err: err}
+	}
+	var root unix.Statfs_t
+	if err := unix.Statfs("/", &root); err != nil {
+		return privileges{err: err}
+	}
+	p.writableRootFS = root.Flags&unix.ST_RDONLY == 0
+	scope, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
+	if err == nil { // a kernel without Yama has none
+		p.ptraceScope = strings.TrimSpace(string(scope))
+	}
+	return p
+}
+
+// privilegesOf reads /proc/<pid>/status. A line that is missing is an error: it
+// must not look like a privilege that is not there.
+func privilegesOf(status string) (privileges, error) {
+	found := map[string]string{}
+	for line := range strings.Lines(status) {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			found[name] = strings.TrimSpace(value)
+		}
+	}
+	effective, err1 := strconv.ParseUint(found["CapEff"], 16, 64)
+	permitted, err2 := strconv.ParseUint(found["CapPrm"], 16, 64)
+	noNewPrivs, err3 := strconv.Atoi(found["NoNewPrivs"])
+	seccomp, err4 := strconv.Atoi(found["Seccomp"])
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return privileges{}, fmt.Errorf("status: %w", err)
+	}
+	return privileges{capabilities: effective | permitted, noNewPrivs: noNewPrivs == 1, seccomp: seccomp}, nil
 }

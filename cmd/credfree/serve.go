@@ -63,6 +63,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	s, err := newService(serviceConfig{
 		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
 		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
+		inPod: inPod(os.Getenv),
 	})
 	if err != nil {
 		return err
@@ -98,3 +99,6 @@ func newLogger(w io.Writer, verbose bool) *slog.Logger {
 	}
 	return slog.New(slog.NewJSONHandler(w, options))
 }
+
+// inPod reports whether this is a container of a Kubernetes pod.
+func inPod(getenv func(string) string) bool { return getenv("KUBERNETES_SERVICE_HOST") != "" }

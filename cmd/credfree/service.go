@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/credfree/credfree/broker"
@@ -36,6 +37,7 @@ type serviceConfig struct {
 	socketFolders bool
 	hosts         []string
 	authSidecar   bool // whether its door is open
+	inPod         bool // whether the guardrails of a pod are looked at
 	audit         io.Writer
 	auditFormat   issuance.Format // of its lines; "" is the native one
 	auditDetail   func() string   // what readiness shows of it; nil for nothing
@@ -53,8 +55,9 @@ type service struct {
 	undumpable error  // why the broker's memory can be dumped; nil when it cannot
 	agents     *http.Server
 	operators  *http.Server
-	tcp        [2]net.Listener // for agents, and for operators
-	serving    sync.WaitGroup  // of all listeners
+	tcp        [2]net.Listener          // for agents, and for operators
+	serving    sync.WaitGroup           // of all listeners
+	imds       atomic.Pointer[imdsFact] // as found at the start; nil: not asked
 
 	mu      sync.Mutex // guards the rest; held while a policy is put in force
 	rules   *ruleSet
