@@ -11,6 +11,8 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/credfree/credfree/broker/recent"
 )
 
 // Config is what NewRecorder needs.
@@ -21,6 +23,11 @@ type Config struct {
 	Tracer trace.Tracer
 	// Meter makes the metrics. Nil makes none.
 	Meter metric.Meter
+	// Memory remembers the issuances for people to look at. Nil: nobody does.
+	Memory *recent.Memory
+	// NoHits spares plain hits, of which nothing but the token is handed out,
+	// their spans: nobody exports them.
+	NoHits bool
 }
 
 // Recorder turns records into audit lines, spans and metrics. It is safe for
@@ -30,6 +37,9 @@ type Recorder struct {
 	traced  bool // the tracer is a real one
 	audit   *audit
 	metrics *metrics
+	memory  *recent.Memory
+	noHits  bool
+	noTrace trace.Tracer
 }
 
 // NewRecorder returns a Recorder, or an error when cfg has no audit sink or
@@ -38,9 +48,9 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if cfg.Audit == nil {
 		return nil, errors.New("issuances need an audit sink")
 	}
-	traced := cfg.Tracer != nil
+	traced, noTrace := cfg.Tracer != nil, tracenoop.NewTracerProvider().Tracer("")
 	if !traced {
-		cfg.Tracer = tracenoop.NewTracerProvider().Tracer("")
+		cfg.Tracer = noTrace
 	}
 	if cfg.Meter == nil {
 		cfg.Meter = metricnoop.NewMeterProvider().Meter("")
@@ -49,13 +59,19 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
+	return &Recorder{
+		tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit}, metrics: m, memory: cfg.Memory, noHits: cfg.NoHits, noTrace: noTrace,
+	}, nil
 }
+
+// Remembers reports whether somebody wants Record.Steps.
+func (r *Recorder) Remembers() bool { return r.memory != nil }
 
 // Open starts the record's span, for work done under it, and returns the
 // context that carries it. Only issuances with such work need Open: the span
 // of all others is made when they are closed, with the record's start time.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
+	rec.above = trace.SpanContextFromContext(ctx)
 	if !r.traced { // it still carries the caller's trace id
 		ctx, rec.span = r.tracer.Start(ctx, "token.issue") //nolint:spancheck // Close ends it
 		return ctx
@@ -71,6 +87,7 @@ func (r *Recorder) Link(rec *Record, other context.Context) {
 		return
 	}
 	if sc := trace.SpanContextFromContext(other); sc.IsValid() {
+		rec.shared = sc
 		rec.span.AddLink(trace.Link{SpanContext: sc})
 	}
 }
@@ -97,7 +114,11 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 // be written the record turns into a failure, and the caller must not hand
 // the token out: that is what a non-nil error means.
 func (r *Recorder) Close(ctx context.Context, rec *Record) error {
-	if rec.span == nil {
+	switch {
+	case rec.span != nil:
+	case r.noHits && rec.plain():
+		ctx, rec.span = r.noTrace.Start(ctx, "token.issue")
+	default:
 		ctx = r.Open(ctx, rec)
 	}
 	end := time.Now()
@@ -114,6 +135,9 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	}
 	rec.span.End(trace.WithTimestamp(end))
 	r.metrics.count(ctx, rec, end.Sub(rec.Start))
+	if r.memory != nil {
+		rec.remember(r.memory, end)
+	}
 	return err
 }
 

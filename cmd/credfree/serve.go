@@ -8,8 +8,11 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/recent"
 )
 
 const (
@@ -30,6 +33,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "audit-log", Usage: "append the audit log to `FILE` instead", EnvVars: []string{"CREDFREE_AUDIT_LOG"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
+			&cli.StringFlag{Name: "admin-key-file", Usage: "`FILE` with the operator key, for operators who are neither root nor the broker's own user", EnvVars: []string{"CREDFREE_ADMIN_KEY_FILE"}},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 		},
 		Action: func(c *cli.Context) error {
@@ -60,13 +64,15 @@ func serve(c *cli.Context, std stdio) (err error) {
 		defer file.Close() // every line was written, or its token withheld, long before
 		audit = file
 	}
-	telemetry, err := newTelemetry(c.Context, log)
+	memory := recent.New(time.Now())
+	telemetry, err := newTelemetry(c.Context, log, spanKeeper{memory})
 	if err != nil {
 		return err
 	}
 	s, err := newService(serviceConfig{
 		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
 		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, telemetry: telemetry, log: log,
+		memory: memory, adminKey: c.String("admin-key-file"), policyFile: path,
 	})
 	if err != nil {
 		return err
@@ -75,6 +81,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
 	s.warnOfExposures()
+	s.warnOfOperators()
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,7 @@ type telemetry struct {
 	tracers trace.TracerProvider
 	meters  metric.MeterProvider
 	metrics http.Handler // the Prometheus form
+	noHits  bool         // nobody wants the spans of plain cache hits
 	flush   []func(context.Context) error
 }
 
@@ -81,6 +83,9 @@ func (t *telemetry) traces(ctx context.Context, res *resource.Resource, processo
 		providerOptions = append(providerOptions, sdktrace.WithBatcher(exporter))
 	} else if len(processors) == 0 {
 		return nil
+	} else {
+		// The page makes the spans of hits from their records.
+		t.noHits = !slices.ContainsFunc(processors, func(p sdktrace.SpanProcessor) bool { _, local := p.(spanKeeper); return !local })
 	}
 	for _, processor := range processors {
 		providerOptions = append(providerOptions, sdktrace.WithSpanProcessor(processor))
