@@ -76,6 +76,9 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 	question := g.question(evidence, req, rec.Start)
 	decision, user, err := b.decide(ctx, g, question, req.UserToken)
 	b.describe(rec, g, decision, user, req)
+	if b.cfg.Recorder.Remembers() {
+		rec.Steps = g.steps(question, decision, user, err)
+	}
 	if err == nil && !decision.Allowed {
 		err = &Denied{Agent: rec.Agent, Reason: decision.Reason, Rule: decision.Rule, Hint: decision.Hint}
 	}
@@ -160,6 +163,7 @@ func (g *generation) question(evidence policy.Peer, req Request, now time.Time) 
 // describe puts the decision on the record.
 func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision, user *verified, req Request) {
 	rec.Reason, rec.Rule, rec.Identity, rec.OnBehalfOf = string(d.Reason), d.Rule, d.Identity, d.OnBehalfOf
+	rec.Call = req.Method != ""
 	if d.Agent != nil {
 		rec.Agent, rec.Owner = d.Agent.Name, d.Agent.Owner
 	}
@@ -203,6 +207,9 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 	rec.Revision = now.Policy.Revision
 	if !d.Allowed {
 		rec.Reason, rec.Rule = string(d.Reason), d.Rule
+		if b.cfg.Recorder.Remembers() {
+			rec.Steps = stepsOf(now.Policy.Explain(question))
+		}
 		return &Denied{Agent: rec.Agent, Reason: d.Reason, Rule: d.Rule, Hint: d.Hint}
 	}
 	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.clientID != w.clientID {
@@ -226,9 +233,9 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 	rec.Decision = issuance.Fail
 	switch {
 	case errors.As(err, &denied):
-		rec.Decision, rec.Reason, rec.Rule = issuance.Deny, string(denied.Reason), denied.Rule
+		rec.Decision, rec.Reason, rec.Rule, rec.Hint = issuance.Deny, string(denied.Reason), denied.Rule, denied.Hint
 	case errors.As(err, &failure):
-		rec.Reason = string(failure.Reason)
+		rec.Reason, rec.Hint = string(failure.Reason), failure.Hint
 		rec.CorrelationID, rec.RequestID = failure.CorrelationID, failure.RequestID
 		rec.EntraError, rec.EntraCodes = failure.Code, failure.Codes
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

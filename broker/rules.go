@@ -45,6 +45,7 @@ type generation struct {
 	Rules
 	principals map[member]*principal
 	limits     map[string]*limits // by agent; of those that have some
+	explained  *explained
 }
 
 // member is one thing that the broker can be at Entra: an identity of the
@@ -67,7 +68,7 @@ type limits struct {
 }
 
 func newGeneration(rules Rules, before *generation) (*generation, error) {
-	g := &generation{Rules: rules, principals: map[member]*principal{}, limits: map[string]*limits{}}
+	g := &generation{Rules: rules, principals: map[member]*principal{}, limits: map[string]*limits{}, explained: newExplained()}
 	if rules.Policy == nil || rules.Exchange == nil {
 		return nil, errors.New("rules need a policy and an exchange client")
 	}

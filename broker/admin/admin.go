@@ -1,18 +1,16 @@
-// Package admin owns the HTTP listener for operators: health, readiness,
-// metrics and purging.
-//
-// It hands out nothing that could be spent, but it is for loopback and for no
-// browser page all the same: the guard of the agents' doors stands here too.
 package admin
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/credfree/credfree/broker/peer"
+	"github.com/credfree/credfree/broker/recent"
 )
 
 // Part is one thing that readiness depends on or reports.
@@ -31,40 +29,70 @@ type Config struct {
 	Metrics http.Handler // required
 	Purge   Purger       // required
 	Hosts   []string     // host names to accept beside localhost and the loopback addresses
+	// Memory is what operators look at. Required.
+	Memory *recent.Memory
+	// Overview says how the broker is. Required; called concurrently.
+	Overview func() Overview
+	// Key is what operators present who are neither root nor the broker's own
+	// user. Nil: there are no others.
+	Key *peer.Keys
+	// Version is the program's, for people to see.
+	Version string
 }
 
 // Handler serves operators.
 type Handler struct {
-	cfg   Config
-	guard peer.Guard
-	mux   *http.ServeMux
+	cfg      Config
+	guard    peer.Guard
+	mux      *http.ServeMux
+	sessions *sessions
+	formKey  string        // what the forms of our own pages hold
+	done     chan struct{} // closed when the streams have to end
+	ending   sync.Once
 }
 
 // New returns a Handler, or an error when something required is missing.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Metrics == nil || cfg.Parts == nil || cfg.Purge == nil {
-		return nil, errors.New("the admin listener needs parts, metrics and a way to purge")
+	if cfg.Metrics == nil || cfg.Parts == nil || cfg.Purge == nil || cfg.Memory == nil || cfg.Overview == nil {
+		return nil, errors.New("the admin listener needs parts, metrics, a memory, an overview and a way to purge")
 	}
-	h := &Handler{cfg: cfg, guard: peer.Guard{Hosts: cfg.Hosts}, mux: http.NewServeMux()}
+	h := &Handler{cfg: cfg, guard: peer.Guard{Hosts: cfg.Hosts}, mux: http.NewServeMux(), sessions: newSessions(), formKey: rand.Text(), done: make(chan struct{})}
 	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // a reader that is gone is its own fault
 	})
 	h.mux.HandleFunc("GET /readyz", h.ready)
 	h.mux.Handle("GET /metrics", cfg.Metrics)
-	h.mux.HandleFunc("POST /purge", h.purge)
+	h.mux.HandleFunc("POST "+PurgePath, h.purge)
+	h.routePages()
 	return h, nil
 }
 
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. What is for programs alone is answered to
+// no browser; the pages are answered to those of the same origin.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
-	if err := h.guard.Check(r); err != nil {
+	guard := h.guard
+	guard.SameOrigin = !forPrograms(r)
+	if err := guard.Check(r); err != nil {
 		http.Error(w, err.Error(), http.StatusForbidden)
 		return
 	}
 	h.mux.ServeHTTP(w, r)
 }
+
+func forPrograms(r *http.Request) bool {
+	switch r.URL.Path {
+	case "/healthz", "/readyz", "/metrics":
+		return true
+	case PurgePath:
+		return r.Method == http.MethodPost
+	}
+	return false
+}
+
+// Close ends the streams, which would go on for as long as somebody reads them.
+func (h *Handler) Close() { h.ending.Do(func() { close(h.done) }) }
 
 // State is the answer of /readyz.
 type State struct {
@@ -84,8 +112,9 @@ type PartState struct {
 // checkTime bounds all checks of one readiness request together.
 const checkTime = 2 * time.Second
 
-func (h *Handler) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), checkTime)
+// state asks all parts.
+func (h *Handler) state(ctx context.Context) State {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	parts := h.cfg.Parts()
 	state := State{Ready: true, Parts: make(map[string]PartState, len(parts))}
@@ -95,6 +124,11 @@ func (h *Handler) ready(w http.ResponseWriter, r *http.Request) {
 		state.Ready = state.Ready && (one.OK || part.ReportOnly)
 		state.Parts[part.Name] = one
 	}
+	return state
+}
+
+func (h *Handler) ready(w http.ResponseWriter, r *http.Request) {
+	state := h.state(r.Context())
 	body, err := json.MarshalIndent(state, "", "  ")
 	if err != nil {
 		http.Error(w, "the state cannot be shown", http.StatusInternalServerError)

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"os"
-
-	"github.com/credfree/credfree/broker/peer"
+	"net/url"
 )
 
 // PurgePath is where tokens are purged: POST, with a form of agent, identity,
@@ -27,11 +25,11 @@ type Purger func(Selection) Purged
 
 const maxPurgeBytes = 8 << 10
 
-// purge is for the broker's own user and for root: in a pod, agents reach this
-// listener too, and one of them must not be able to hinder the others.
+// purge is for operators: in a pod, agents reach this listener too, and one of
+// them must not be able to hinder the others.
 func (h *Handler) purge(w http.ResponseWriter, r *http.Request) {
-	if err := mayPurge(r); err != nil {
-		http.Error(w, err.Error(), http.StatusForbidden)
+	if !h.isOperator(r) {
+		http.Error(w, "only the broker's own user, root and who presents the operator key may purge: run credfree purge as one of them", http.StatusForbidden)
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxPurgeBytes)
@@ -39,7 +37,7 @@ func (h *Handler) purge(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "send a form: agent, identity, user, scope, or all=true", http.StatusBadRequest)
 		return
 	}
-	selected, err := selection(r)
+	selected, err := selection(r.PostForm)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -53,19 +51,11 @@ func (h *Handler) purge(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(append(body, '\n')) // a reader that is gone is its own fault
 }
 
-func mayPurge(r *http.Request) error {
-	p, err := peer.FromContext(r.Context())
-	if err != nil || !p.Known || int64(p.UID) != int64(os.Geteuid()) && p.UID != 0 {
-		return errors.New("only the broker's own user and root may purge: run credfree purge as one of them")
-	}
-	return nil
-}
-
-func selection(r *http.Request) (Selection, error) {
+func selection(form url.Values) (Selection, error) {
 	var s Selection
 	fields := map[string]*string{"agent": &s.Agent, "identity": &s.Identity, "user": &s.User, "scope": &s.Scope}
 	all := false
-	for name, values := range r.PostForm {
+	for name, values := range form {
 		field := fields[name]
 		switch {
 		case len(values) != 1 || values[0] == "":

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/credfree/credfree/broker/recent"
 )
 
 // Decision is the outcome of an issuance.
@@ -50,6 +52,7 @@ type Record struct {
 	ClientID string   // Entra client id of the identity
 	Scopes   []string // canonical, see Scopes
 	API      string   // downstream API that the token is for, by its name in the policy
+	Call     bool     // the broker calls the API itself; not recorded
 	Revision string   // of the policy that decided
 
 	OnBehalfOf   bool   // the request was for a token to act for a user
@@ -82,7 +85,12 @@ type Record struct {
 	// BestEffort lets the token go out although the audit line cannot be written.
 	BestEffort bool
 
-	span trace.Span
+	// For operators' eyes, in neither the span nor the audit line.
+	Hint  string        // what to change
+	Steps []recent.Step // of the decision; may be shared, and is not modified
+
+	span          trace.Span
+	above, shared trace.SpanContext // of the caller, and of whose exchange this one joined
 }
 
 // SpanContext is that of the record's span, also when it has ended; it is not
@@ -93,6 +101,10 @@ func (r *Record) SpanContext() trace.SpanContext {
 	}
 	return r.span.SpanContext()
 }
+
+// plain says that the token came from the cache and leaves the broker, so that
+// nothing follows that belongs below its span.
+func (r *Record) plain() bool { return r.Decision == Allow && r.Cache == Hit && !r.Call }
 
 // NewID returns a fresh issuance id: 16 random bytes in hexadecimal.
 func NewID() string {

@@ -12,6 +12,8 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/credfree/credfree/broker/recent"
 )
 
 // Config is what NewRecorder needs.
@@ -27,6 +29,11 @@ type Config struct {
 	// Logger gets a log record of each issuance, beside the audit line and after
 	// it. It must not block. Nil: none.
 	Logger log.Logger
+	// Memory remembers the issuances for people to look at. Nil: nobody does.
+	Memory *recent.Memory
+	// NoHits spares plain hits, of which nothing but the token is handed out,
+	// their spans: nobody exports them.
+	NoHits bool
 }
 
 // Recorder turns records into audit lines, spans and metrics. It is safe for
@@ -37,6 +44,9 @@ type Recorder struct {
 	audit   *audit
 	metrics *metrics
 	logger  log.Logger // nil: none
+	memory  *recent.Memory
+	noHits  bool
+	noTrace trace.Tracer
 }
 
 // NewRecorder returns a Recorder, or an error when cfg has no audit sink or
@@ -45,9 +55,9 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if cfg.Audit == nil {
 		return nil, errors.New("issuances need an audit sink")
 	}
-	traced := cfg.Tracer != nil
+	traced, noTrace := cfg.Tracer != nil, tracenoop.NewTracerProvider().Tracer("")
 	if !traced {
-		cfg.Tracer = tracenoop.NewTracerProvider().Tracer("")
+		cfg.Tracer = noTrace
 	}
 	if cfg.Meter == nil {
 		cfg.Meter = metricnoop.NewMeterProvider().Meter("")
@@ -56,13 +66,19 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger}, nil
+	return &Recorder{
+		tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger, memory: cfg.Memory, noHits: cfg.NoHits, noTrace: noTrace,
+	}, nil
 }
+
+// Remembers reports whether somebody wants Record.Steps.
+func (r *Recorder) Remembers() bool { return r.memory != nil }
 
 // Open starts the record's span, for work done under it, and returns the
 // context that carries it. Only issuances with such work need Open: the span
 // of all others is made when they are closed, with the record's start time.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
+	rec.above = trace.SpanContextFromContext(ctx)
 	if !r.traced { // it still carries the caller's trace id
 		ctx, rec.span = r.tracer.Start(ctx, rec.spanName()) //nolint:spancheck // Close ends it
 		return ctx
@@ -85,6 +101,7 @@ func (r *Recorder) Link(rec *Record, other context.Context) {
 		return
 	}
 	if sc := trace.SpanContextFromContext(other); sc.IsValid() {
+		rec.shared = sc
 		rec.span.AddLink(trace.Link{SpanContext: sc})
 	}
 }
@@ -113,7 +130,11 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 // it is counted, and no more.
 func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	rec.hideUser()
-	if rec.span == nil {
+	switch {
+	case rec.span != nil:
+	case r.noHits && rec.plain():
+		ctx, rec.span = r.noTrace.Start(ctx, rec.spanName())
+	default:
 		ctx = r.Open(ctx, rec)
 	}
 	end := time.Now()
@@ -135,6 +156,9 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	}
 	rec.span.End(trace.WithTimestamp(end))
 	r.metrics.count(ctx, rec, end.Sub(rec.Start))
+	if r.memory != nil {
+		rec.remember(r.memory, end)
+	}
 	return err
 }
 

@@ -13,6 +13,9 @@ type Guard struct {
 	// Hosts are further host names that the Host header may have, without port; an IPv6 address is written in brackets.
 	// Always allowed: localhost, 127.0.0.1 and [::1].
 	Hosts []string
+	// SameOrigin lets the listener's own pages ask: an Origin header that is http and the Host header's value, letter for
+	// letter, and Sec-Fetch-Site "same-origin" pass. Agents' doors have no pages, and leave it false.
+	SameOrigin bool
 }
 
 // Check returns nil, or a *[Refusal] that says what is wrong with the request. It refuses
@@ -37,10 +40,25 @@ func (g Guard) Check(r *http.Request) error {
 	if !g.allows(r.Host) {
 		return refuseHost(r.Host)
 	}
-	if found := headerSigns(r.Header); found != 0 {
+	found := headerSigns(r.Header)
+	if g.SameOrigin && found != 0 {
+		found = foreign(r, found)
+	}
+	if found != 0 {
 		return refuseHeaders(r.Header, found)
 	}
 	return nil
+}
+
+// foreign is found without the signs that a page of our own makes.
+func foreign(r *http.Request, found sign) sign {
+	if all(r.Header["Origin"], "http://"+r.Host) {
+		found &^= signOrigin
+	}
+	if sites := r.Header["Sec-Fetch-Site"]; all(sites, "same-origin") || all(sites, "none") {
+		found &^= signFetchSite
+	}
+	return found
 }
 
 // checkAddresses looks at the socket's addresses only. Whether the socket is a unix one is read from our own end: the

@@ -103,6 +103,21 @@ func (k *Keys) find(digest *[sha256.Size]byte) (index int, ok bool) {
 	return index, matches == 1
 }
 
+// Stamp changes when the content of a key file does: what a key was good for at one stamp, it need not be at another. It tells
+// nothing about the keys.
+func (k *Keys) Stamp() [sha256.Size]byte {
+	if k == nil {
+		return [sha256.Size]byte{}
+	}
+	k.refresh()
+	all := sha256.New()
+	for _, f := range k.files {
+		s := f.state.Load()
+		all.Write(s.digest[:])
+	}
+	return [sha256.Size]byte(all.Sum(nil))
+}
+
 func (k *Keys) refresh() {
 	for _, f := range k.files {
 		if !f.current() {

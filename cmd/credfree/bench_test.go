@@ -26,6 +26,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/broker/recent"
 )
 
 // BenchmarkHitPath compares a cache hit of the whole broker with a bare
@@ -227,12 +228,14 @@ func serveBroker(ratio float64) {
 	audit, err := os.Create(filepath.Join(dir, "audit.log"))
 	must(err)
 	log := slog.New(slog.DiscardHandler)
-	telemetry, err := newTelemetry(context.Background(), log)
+	memory := recent.New(time.Now())
+	telemetry, err := newTelemetry(context.Background(), log, spanKeeper{memory}) // as serve does
 	must(err)
 	if ratio >= 0 {
-		telemetry.tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler{hits: sdktrace.TraceIDRatioBased(ratio)}), sdktrace.WithBatcher(discard{}))
+		telemetry.noHits = false
+		telemetry.tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler{hits: sdktrace.TraceIDRatioBased(ratio)}), sdktrace.WithBatcher(discard{}), sdktrace.WithSpanProcessor(spanKeeper{memory}))
 	}
-	s, err := newService(serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir, audit: audit, telemetry: telemetry, log: log})
+	s, err := newService(serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir, audit: audit, telemetry: telemetry, log: log, memory: memory})
 	must(err)
 	ctx, stop := context.WithCancel(context.Background())
 	var serving sync.WaitGroup

@@ -20,6 +20,7 @@ import (
 
 	"github.com/credfree/credfree/broker/client"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
@@ -63,13 +64,14 @@ func demo(ctx context.Context, std stdio, dir string, keep bool) (err error) {
 	}
 	spans, audit := &spanTree{}, &auditTap{}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	telemetry, err := newTelemetry(ctx, log, sdktrace.NewSimpleSpanProcessor(spans))
+	memory := recent.New(time.Now())
+	telemetry, err := newTelemetry(ctx, log, sdktrace.NewSimpleSpanProcessor(spans), spanKeeper{memory})
 	if err != nil {
 		return err
 	}
 	s, err := newService(serviceConfig{
 		policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir,
-		audit: audit, telemetry: telemetry, log: log,
+		audit: audit, telemetry: telemetry, log: log, memory: memory,
 	})
 	if err != nil {
 		return err
@@ -191,12 +193,13 @@ func showDemo(w io.Writer, lines [][]byte, hints []string, spans *spanTree) erro
 
 func showKeep(w io.Writer, s *service, dir string) error {
 	const form = "-d grant_type=client_credentials -d scope="
-	_, err := fmt.Fprintf(w, `Still running; Ctrl-C ends it. Try, from another terminal:
+	_, err := fmt.Fprintf(w, `Still running; Ctrl-C ends it. Open http://%[5]s/ in a browser, or try, from another terminal:
 
   curl --unix-socket %[1]s/reporter.sock %[2]s%[3]s http://localhost/oauth2/token
   curl --unix-socket %[1]s/archivist.sock %[2]s%[3]s http://localhost/oauth2/token
   credfree token --socket %[1]s/assistant.sock --scope %[6]s --user-token %[1]s/agent-user-token
   curl %[2]s%[3]s http://%[4]s/oauth2/token
+  credfree watch --admin http://%[5]s
   curl http://%[5]s/readyz
   curl http://%[5]s/metrics
 `, dir, form, graphScope, s.agentsAddr(), s.adminAddr(), userScope)

@@ -21,6 +21,8 @@ const pollInterval = time.Second
 // reloadState is how the last attempt to put a policy in force went.
 type reloadState struct {
 	failed error            // why the file on the disk is not in force; nil when it is
+	since  time.Time        // when what is in force came into it
+	at     time.Time        // of the last attempt; zero: none
 	count  map[string]int64 // of attempts, by outcome
 }
 
@@ -140,7 +142,10 @@ func (r *reloadState) done(err error) {
 		outcome = reloadRefused
 	}
 	r.count[outcome]++
-	r.failed = err
+	r.failed, r.at = err, time.Now()
+	if err == nil {
+		r.since = r.at
+	}
 }
 
 // expirySoon is how early agents that expire are named.

@@ -8,8 +8,11 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/recent"
 )
 
 const (
@@ -30,6 +33,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "socket-folders", Usage: "put each socket into a folder of its own, FOLDER/NAME/socket/NAME.sock, that one agent alone can be given", EnvVars: []string{"CREDFREE_SOCKET_FOLDERS"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
+			&cli.StringFlag{Name: "admin-key-file", Usage: "`FILE` with the operator key, for operators who are neither root nor the broker's own user", EnvVars: []string{"CREDFREE_ADMIN_KEY_FILE"}},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 		}, auditFlags()...),
 		Action: func(c *cli.Context) error {
@@ -56,14 +60,16 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, audit.close()) }()
-	telemetry, err := newTelemetry(c.Context, log)
+	memory := recent.New(time.Now())
+	telemetry, err := newTelemetry(c.Context, log, spanKeeper{memory})
 	if err != nil {
 		return err
 	}
 	s, err := newService(serviceConfig{
 		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
 		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
-		inPod: inPod(os.Getenv),
+		inPod:  inPod(os.Getenv),
+		memory: memory, adminKey: c.String("admin-key-file"), policyFile: path,
 	})
 	if err != nil {
 		return err
@@ -72,6 +78,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
 	s.warnOfExposures()
+	s.warnOfOperators()
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup

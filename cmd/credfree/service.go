@@ -23,6 +23,7 @@ import (
 	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange"
 )
 
@@ -43,6 +44,9 @@ type serviceConfig struct {
 	auditDetail   func() string   // what readiness shows of it; nil for nothing
 	telemetry     *telemetry
 	log           *slog.Logger
+	memory        *recent.Memory // what operators look at; nil: one that keeps no spans
+	adminKey      string         // file with the operator key; "" for none
+	policyFile    string         // for operators to see
 }
 
 // service is a broker with its listeners.
@@ -52,7 +56,9 @@ type service struct {
 	cache      *cache.Cache[exchange.Token]
 	recorder   *issuance.Recorder
 	usersKey   []byte // of this run, for policies that hash users and name no key
-	undumpable error  // why the broker's memory can be dumped; nil when it cannot
+	memory     *recent.Memory
+	page       *admin.Handler
+	undumpable error // why the broker's memory can be dumped; nil when it cannot
 	agents     *http.Server
 	operators  *http.Server
 	tcp        [2]net.Listener          // for agents, and for operators
@@ -68,8 +74,11 @@ type service struct {
 
 // newService listens, and serves nobody yet.
 func newService(cfg serviceConfig) (*service, error) {
-	s := &service{cfg: cfg, usersKey: make([]byte, 32), sockets: map[string]net.Listener{}, undumpable: makeUndumpable()}
+	s := &service{cfg: cfg, usersKey: make([]byte, 32), sockets: map[string]net.Listener{}, undumpable: makeUndumpable(), memory: cfg.memory, reload: reloadState{since: time.Now()}}
 	_, _ = rand.Read(s.usersKey) // never fails: it ends the program instead
+	if s.memory == nil {
+		s.memory = recent.New(time.Now())
+	}
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
@@ -86,7 +95,9 @@ func (s *service) assemble() error {
 	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
 		return err
 	}
-	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger()}); err != nil {
+	if s.recorder, err = issuance.NewRecorder(issuance.Config{
+		Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger(), Memory: s.memory, NoHits: cfg.telemetry.noHits,
+	}); err != nil {
 		return err
 	}
 	if s.rules, err = s.makeRules(cfg.policy, nil); err != nil {
@@ -106,11 +117,18 @@ func (s *service) assemble() error {
 	if err != nil {
 		return err
 	}
-	operators, err := admin.New(admin.Config{Parts: s.parts, Metrics: cfg.telemetry.metrics, Purge: s.purge, Hosts: cfg.hosts})
+	operatorKey, err := readAdminKey(cfg.adminKey)
 	if err != nil {
 		return err
 	}
-	s.agents, s.operators = newServer(doors, cfg.log), newServer(operators, cfg.log)
+	s.page, err = admin.New(admin.Config{
+		Parts: s.parts, Metrics: cfg.telemetry.metrics, Purge: s.purge, Hosts: cfg.hosts, Memory: s.memory, Overview: s.overview, Key: operatorKey, Version: buildVersion(),
+	})
+	if err != nil {
+		return err
+	}
+	s.agents, s.operators = newServer(doors, cfg.log), newServer(s.page, cfg.log)
+	s.operators.RegisterOnShutdown(s.page.Close)
 	return errors.Join(s.observe(), s.observeAudit())
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,7 @@ type telemetry struct {
 	meters  metric.MeterProvider
 	metrics http.Handler // the Prometheus form
 	logs    auditExport
+	noHits  bool // nobody wants the spans of plain cache hits
 	flush   []func(context.Context) error
 }
 
@@ -85,6 +87,9 @@ func (t *telemetry) traces(ctx context.Context, res *resource.Resource, processo
 		providerOptions = append(providerOptions, sdktrace.WithBatcher(exporter))
 	} else if len(processors) == 0 {
 		return nil
+	} else {
+		// The page makes the spans of hits from their records.
+		t.noHits = !slices.ContainsFunc(processors, func(p sdktrace.SpanProcessor) bool { _, local := p.(spanKeeper); return !local })
 	}
 	for _, processor := range processors {
 		providerOptions = append(providerOptions, sdktrace.WithSpanProcessor(processor))

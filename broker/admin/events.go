@@ -1,0 +1,108 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/credfree/credfree/broker/recent"
+)
+
+const (
+	keepAlive = 15 * time.Second
+	eventTime = 10 * time.Second // for a reader to take an event
+)
+
+// events streams issuances as they happen, as server-sent events: an event
+// "issuance" each, with its number as the id, and "missed" with how many a
+// reader was too slow for. With rows=true each is a row of the page's table.
+func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
+	values := r.URL.Query()
+	q, err := queryOf(values)
+	if err != nil {
+		writeJSON(w, http.StatusBadRequest, Problem{err.Error(), filterHint})
+		return
+	}
+	if last, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
+		q.After = last
+	} else if !values.Has("after") {
+		q.After = h.cfg.Memory.Last()
+	}
+	if q.After > h.cfg.Memory.Last() { // counted by a broker that was here before
+		q.After = 0
+	}
+	before, live := h.cfg.Memory.Subscribe(q)
+	if live == nil {
+		writeJSON(w, http.StatusServiceUnavailable, Problem{"too many are reading already", "close other pages and credfree watch"})
+		return
+	}
+	defer h.cfg.Memory.Unsubscribe(live)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	s := &stream{w: w, control: http.NewResponseController(w), rows: values.Get("rows") != ""}
+	s.write([]byte(": credfree\n\n"))
+	for i := range before {
+		s.issuance(&before[i])
+	}
+	h.follow(r, live, s)
+}
+
+// follow sends what comes until the reader is gone, or the listener ends.
+func (h *Handler) follow(r *http.Request, live *recent.Subscription, s *stream) {
+	tick := time.NewTicker(keepAlive)
+	defer tick.Stop()
+	for s.err == nil {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-h.done:
+			return
+		case i := <-live.C():
+			s.issuance(&i)
+		case <-tick.C:
+			s.write([]byte(":\n\n"))
+		}
+		if missed := h.cfg.Memory.Missed(live); missed > 0 {
+			s.write(fmt.Appendf(nil, "event: missed\ndata: %d\n\n", missed))
+		}
+	}
+}
+
+// stream writes events, and keeps the first error.
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	rows    bool
+	err     error
+}
+
+func (s *stream) issuance(i *recent.Issuance) {
+	data, err := json.Marshal(i)
+	if s.rows {
+		data, err = rowOf(i)
+	}
+	if err != nil {
+		s.err = err
+		return
+	}
+	event := fmt.Appendf(nil, "id: %d\nevent: issuance\n", i.Number)
+	for line := range bytes.Lines(data) {
+		event = append(append(append(event, "data: "...), bytes.TrimRight(line, "\r\n")...), '\n')
+	}
+	s.write(append(event, '\n'))
+}
+
+func (s *stream) write(event []byte) {
+	if s.err != nil {
+		return
+	}
+	// A recorder in a test has no deadlines; a connection that has lost them
+	// fails at the write.
+	_ = s.control.SetWriteDeadline(time.Now().Add(eventTime))
+	if _, s.err = s.w.Write(event); s.err == nil {
+		s.err = s.control.Flush()
+	}
+}

@@ -1,0 +1,167 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/credfree/credfree/broker/recent"
+)
+
+// Paths of the operators' JSON.
+const (
+	IssuancesPath = "/issuances" // and, below it, one by its id
+	EventsPath    = "/issuances/events"
+	StatePath     = "/state"
+)
+
+// Issuances is the answer of GET /issuances, the newest first.
+type Issuances struct {
+	Issuances []recent.Issuance `json:"issuances"`
+	Matching  int               `json:"matching"` // of those that are remembered
+	Held      recent.Held       `json:"remembered"`
+}
+
+// Detail is the answer of GET /issuances/{id}.
+type Detail struct {
+	Issuance recent.Issuance `json:"issuance"`
+	// Steps are those of the decision, by the policy whose revision the issuance
+	// names, taken when it was made. None: the policy was not asked.
+	Steps []recent.Step `json:"steps"`
+	// Spans are all of its trace that are remembered, in order of their start.
+	Spans []recent.Span `json:"spans"`
+	Lost  int           `json:"spans_lost,omitempty"` // that there was no room for
+	// SharedWith is the issuance whose exchange this one joined.
+	SharedWith string `json:"shared_with,omitempty"`
+	InForce    string `json:"policy_in_force"` // revision
+}
+
+// Problem is what a program is told that asks wrongly.
+type Problem struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+const (
+	defaultLimit = 100
+	maxLimit     = recent.MaxIssuances
+)
+
+// queryOf reads the filters. Fields that are empty are as good as absent: a
+// form sends them.
+func queryOf(values url.Values) (recent.Query, error) {
+	q := recent.Query{Limit: defaultLimit}
+	fields := map[string]*string{
+		"agent": &q.Agent, "user": &q.User, "scope": &q.Scope, "decision": &q.Decision, "reason": &q.Reason, "door": &q.Door,
+		"cache": &q.Cache, "id": &q.ID, "trace": &q.Trace, "correlation_id": &q.CorrelationID,
+	}
+	for name, given := range values {
+		value := given[0]
+		field, known := fields[name]
+		switch {
+		case len(given) > 1:
+			return q, fmt.Errorf("%s is given twice", printable(name))
+		case name == "limit" && value != "":
+			n, err := strconv.Atoi(value)
+			if err != nil || n < 1 || n > maxLimit {
+				return q, fmt.Errorf("limit has to be a number from 1 to %d", maxLimit)
+			}
+			q.Limit = n
+		case name == "after" && value != "":
+			n, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				return q, fmt.Errorf("after has to be the number of an issuance")
+			}
+			q.After = n
+		case known:
+			*field = value
+		case name != "limit" && name != "after" && name != "rows":
+			return q, fmt.Errorf("there is no filter %s", printable(name))
+		}
+	}
+	if d := q.Decision; d != "" && d != recent.Allow && d != recent.Deny && d != recent.Fail {
+		return q, fmt.Errorf("decision is allow, deny or error")
+	}
+	return q, nil
+}
+
+const filterHint = "the filters are agent, user, scope, decision, reason, door, cache, id, trace, correlation_id, after and limit"
+
+func printable(s string) string { return strconv.QuoteToASCII(s[:min(len(s), 40)]) }
+
+// list answers with the issuances that match: a page or JSON, as is wanted.
+func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
+	if wantsPage(r) {
+		h.issuancesPage(w, r)
+		return
+	}
+	q, err := queryOf(r.URL.Query())
+	if err != nil {
+		writeJSON(w, http.StatusBadRequest, Problem{err.Error(), filterHint})
+		return
+	}
+	found, matching := h.cfg.Memory.Find(q)
+	writeJSON(w, http.StatusOK, Issuances{Issuances: slices.Concat([]recent.Issuance{}, found), Matching: matching, Held: h.cfg.Memory.Held()})
+}
+
+// one answers with one issuance.
+func (h *Handler) one(w http.ResponseWriter, r *http.Request) {
+	detail, ok := h.detail(r.PathValue("id"))
+	switch {
+	case wantsPage(r):
+		h.issuancePage(w, r, detail, ok)
+	case !ok:
+		writeJSON(w, http.StatusNotFound, Problem{notRemembered, "the audit log has it: look for its issuance_id"})
+	default:
+		writeJSON(w, http.StatusOK, detail)
+	}
+}
+
+const notRemembered = "the issuance is not remembered: only the last ones are, since the broker started"
+
+func (h *Handler) detail(id string) (Detail, bool) {
+	i, ok := h.cfg.Memory.Get(id)
+	if !ok {
+		return Detail{}, false
+	}
+	trace := h.cfg.Memory.Trace(i.TraceID)
+	if i.SpanID == (recent.SpanID{}) {
+		trace.Spans = []recent.Span{i.Span()}
+	}
+	return Detail{
+		Issuance: i, Steps: slices.Concat([]recent.Step{}, i.Steps), Spans: trace.Spans, Lost: trace.Lost,
+		SharedWith: h.cfg.Memory.Shared(&i), InForce: h.cfg.Overview().Policy.Revision,
+	}, true
+}
+
+// overview is the broker's, with what this package knows itself.
+func (h *Handler) overview(ctx context.Context) Overview {
+	o := h.cfg.Overview()
+	o.Now = time.Now().UTC()
+	o.Ready, o.Held, o.Minutes = h.state(ctx), h.cfg.Memory.Held(), h.cfg.Memory.Minutes(o.Now)
+	return o
+}
+
+func (h *Handler) showState(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, http.StatusOK, h.overview(r.Context()))
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(value); err != nil {
+		http.Error(w, "the answer cannot be shown", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(body.Bytes()) // a reader that is gone is its own fault
+}

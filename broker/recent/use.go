@@ -1,0 +1,93 @@
+package recent
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+// AgentUse is what one agent has done since the start.
+type AgentUse struct {
+	Name    string     `json:"agent"`
+	Allowed int64      `json:"allowed"`
+	Denied  int64      `json:"denied"`
+	Failed  int64      `json:"failed"`
+	Last    time.Time  `json:"last"` // request, whatever its answer
+	Rights  []RightUse `json:"rights"`
+}
+
+// RightUse is how often an agent got a scope.
+type RightUse struct {
+	Scope      string    `json:"scope"`
+	OnBehalfOf bool      `json:"on_behalf_of,omitempty"`
+	Count      int64     `json:"count"`
+	Last       time.Time `json:"last"`
+}
+
+type agentUse struct {
+	AgentUse
+	rights map[right]*RightUse
+}
+
+type right struct {
+	scope   string
+	forUser bool
+}
+
+// use counts what an agent of the policy did. A caller that is nobody is not
+// counted, so nobody but the policy can make this grow.
+func (m *Memory) use(i *Issuance) {
+	if i.Agent == "" {
+		return
+	}
+	a := m.agents[i.Agent]
+	if a == nil {
+		if len(m.agents) >= maxAgents {
+			m.uncount++
+			return
+		}
+		a = &agentUse{AgentUse: AgentUse{Name: i.Agent}, rights: map[right]*RightUse{}}
+		m.agents[i.Agent] = a
+	}
+	a.Last = i.Start
+	switch i.Decision {
+	case Deny:
+		a.Denied++
+		return
+	case Fail:
+		a.Failed++
+		return
+	}
+	a.Allowed++
+	for _, scope := range i.Scopes {
+		r := a.rights[right{scope, i.OnBehalfOf}]
+		if r == nil {
+			if m.rights >= maxRights {
+				m.uncount++
+				continue
+			}
+			m.rights++
+			r = &RightUse{Scope: scope, OnBehalfOf: i.OnBehalfOf}
+			a.rights[right{scope, i.OnBehalfOf}] = r
+		}
+		r.Count++
+		r.Last = i.Start
+	}
+}
+
+// Uses returns what each agent has done since the start, and how many uses
+// there was no room to count.
+func (m *Memory) Uses() (agents map[string]AgentUse, uncounted int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	agents = make(map[string]AgentUse, len(m.agents))
+	for name, a := range m.agents {
+		use := a.AgentUse
+		for _, r := range slices.SortedFunc(maps.Values(a.rights), func(a, b *RightUse) int { return cmp.Compare(a.Scope, b.Scope) }) {
+			use.Rights = append(use.Rights, *r)
+		}
+		agents[name] = use
+	}
+	return agents, m.uncount
+}
