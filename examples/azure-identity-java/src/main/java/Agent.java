@@ -23,11 +23,16 @@ public final class Agent {
                 var token = credential.getTokenSync(request);
                 System.out.printf("%s %s token after %d ms, good until %s%n", name, call, since(began), token.getExpiresAt().toInstant());
             } catch (RuntimeException e) {
-                System.err.printf("%s refused after %d ms: %s%n", name, since(began), e.getMessage());
+                System.err.printf("%s refused after %d ms: %s%n", name, since(began), why(e));
                 return false;
             }
         }
         return true;
+    }
+
+    /** The SDK says in the cause of its exceptions what the endpoint has said. */
+    private static String why(Throwable e) {
+        return e.getCause() == null ? e.getMessage() : e.getMessage() + "\n  " + why(e.getCause());
     }
 
     private static long since(long began) {
