@@ -14,7 +14,7 @@ const (
 	foundryClientID           = "18a66f5f-dbdf-4c17-9dd7-1634712a9cbe"
 
 	maxPrompt    = 1 << 20
-	wordInterval = 5 * time.Millisecond
+	wordInterval = 20 * time.Millisecond
 
 	// busyModel is a deployment that is always over its quota.
 	busyModel = "busy"
