@@ -162,6 +162,16 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestRootBesideAgentsIsSaid: it is no agent, and can become one.
+func TestRootBesideAgentsIsSaid(t *testing.T) {
+	for with, want := range map[string]int{`"securityContext": {"runAsUser": 0}`: 1, `"securityContext": {"privileged": true}`: 1, `"securityContext": {"runAsUser": 1}`: 0} {
+		patch, err := injector(t).Pod(podJSON(t, `[{"name": "agent"`, `[{"name": "x", `+with+`}, {"name": "agent"`), Account{})
+		if err != nil || len(patch.Warnings) != want {
+			t.Errorf("%s: got %q (%v), want %d warnings", with, patch.Warnings, err, want)
+		}
+	}
+}
+
 func TestServiceAccountNamesTheIdentity(t *testing.T) {
 	const client, tenant, agent = "1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01", "8a0c5b0e-1f0b-4b52-9f27-5d4f0c1f5a11", "3d7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a03"
 	account := Account{Annotations: map[string]string{

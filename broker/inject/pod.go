@@ -110,8 +110,7 @@ func readPod(raw []byte) (pod, object, error) {
 	if err := json.Unmarshal(raw, &p); err != nil {
 		// Its text names fields and types, and never what they hold, except for
 		// malformed text, which the API server does not send.
-		var shape *json.UnmarshalTypeError
-		if errors.As(err, &shape) {
+		if shape, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return pod{}, nil, fmt.Errorf("the object is not a pod: %s is a JSON %s", shape.Field, shape.Value)
 		}
 		return pod{}, nil, errors.New("the object is not JSON")
