@@ -143,6 +143,25 @@ agents:
 	}
 }
 
+// What has no effect is said, and client capabilities are every identity's.
+func TestIdleSettings(t *testing.T) {
+	found, err := readEnvironment(with("AzureAd__TokenValidationParameters__ValidateAudience", "false", "AzureAd__ClientCapabilities__0", "cp1", "DownstreamApis__Graph__Oops", "1",
+		"Sidecar__PopValidation__ValidateTs", "true", "Sidecar__AllowOutboundRedirects", "true", "DownstreamApis__agenticblueprint__Scopes__0", ""))
+	check(t, err)
+	want := []string{"Sidecar__AllowOutboundRedirects", "AzureAd__TokenValidationParameters__ValidateAudience", "DownstreamApis__Graph__Oops", "Sidecar__PopValidation__ValidateTs"}
+	var got []string
+	for _, note := range found.notes {
+		name, _, _ := strings.Cut(note, " has no effect")
+		got = append(got, name)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
+	}
+	if got := found.policy.Identities["application"].Capabilities; len(got) != 1 || got[0] != "cp1" {
+		t.Errorf("got capabilities %q", got)
+	}
+}
+
 // What is refused, with the variable that is to blame, and never with its value.
 func TestEnvironmentsThatMakeNoPolicy(t *testing.T) {
 	const secret = "s3cret-value-that-nobody-may-see"

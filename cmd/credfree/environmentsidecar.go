@@ -26,8 +26,9 @@ func (e *environment) sidecarPolicy(found *fromEnvironment) *policyFile {
 	}
 	agent := &policyAgent{Identity: "application"}
 	file.Agents["agent"] = agent
-	file.Identities["application"] = object{"application": object{"clientID": clientID, "source": "credential"}}
-	e.agents(file, clientID)
+	capabilities := e.list("AzureAd:ClientCapabilities")
+	file.Identities["application"] = object{"application": e.trusted(object{"clientID": clientID}, capabilities)}
+	e.agents(file, clientID, capabilities)
 	for name := range file.Identities {
 		agent.Identities = append(agent.Identities, name)
 	}
@@ -39,7 +40,34 @@ func (e *environment) sidecarPolicy(found *fromEnvironment) *policyFile {
 	}
 	e.gates(found)
 	found.listen = e.listenAddress(found)
+	e.noteIdle(found)
 	return file
+}
+
+// trusted is an identity that trusts the workload token.
+func (e *environment) trusted(identity object, capabilities []string) object {
+	identity["source"] = "credential"
+	if len(capabilities) > 0 {
+		identity["clientCapabilities"] = capabilities
+	}
+	return identity
+}
+
+// read are the settings that are looked at, or mean nothing to be missed.
+var read = regexp.MustCompile(`(?i)^(AzureAd:(Instance|TenantId|ClientId|Authority|Scopes|Audiences?|ClientCapabilities|ClientCredentials|AllowWebApiToBeAuthorizedByACL|SendX5C)(:|$)` +
+	`|DownstreamApis:[^:]+:(BaseUrl|RelativePath|HttpMethod|Scopes|RequestAppToken|AcceptHeader|ContentType|ProtocolScheme|ExtraHeaderParameters|ExtraQueryParameters|AcquireTokenOptions)(:|$)` +
+	`|Sidecar:(AllowOverrides:(GetAuthorizationHeader|CallDownstreamApi)(Unauthenticated)?|AllowOutboundRedirects)$)`)
+
+// noteIdle names the settings that have no effect: whoever has set one expects
+// another behaviour than they get.
+func (e *environment) noteIdle(found *fromEnvironment) {
+	for _, section := range []string{"AzureAd:", "DownstreamApis:", "Sidecar:"} {
+		for _, rest := range e.below(section) {
+			if name := section + rest; !read.MatchString(name) {
+				found.notes = append(found.notes, strings.ReplaceAll(name, ":", "__")+" has no effect: the broker has no such setting")
+			}
+		}
+	}
 }
 
 // secrets are the settings of credentials that hold a secret, or lead to one.
@@ -109,10 +137,10 @@ func (e *environment) credential(file *policyFile) any {
 
 // agents reads which agent identities of the blueprint there are, and which of
 // their users. To the auth sidecar, all are one.
-func (e *environment) agents(file *policyFile, blueprint string) {
+func (e *environment) agents(file *policyFile, blueprint string, capabilities []string) {
 	identity := func(agent object) object {
-		agent["blueprintID"], agent["source"] = blueprint, "credential"
-		return agent
+		agent["blueprintID"] = blueprint
+		return e.trusted(agent, capabilities)
 	}
 	if ids := fields(strings.ToLower(e.get(agentIdentities))); len(ids) > 0 {
 		file.Identities["agents"] = object{"agent": identity(object{"agentIDs": ids})}
