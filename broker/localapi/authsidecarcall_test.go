@@ -279,12 +279,10 @@ func TestDownstreamFailures(t *testing.T) {
 	if p := problemIn(t, d.send(t, http.MethodPost, ownCall+"tools", "")); p.Status != 502 || p.Reason != "api_unreachable" {
 		t.Errorf("got %+v", p)
 	}
-	gone := make(chan struct{})
-	d, _ = openCalls(t, sealedCaller, untilDone(200, gone), func(cfg *localapi.Config) { cfg.CallThrough.Idle = 30 * time.Millisecond })
+	d, _ = openCalls(t, sealedCaller, untilDone(200, make(chan struct{})), func(cfg *localapi.Config) { cfg.CallThrough.Idle = 30 * time.Millisecond })
 	if p := problemIn(t, d.send(t, http.MethodPost, ownCall+"tools", "")); p.Status != 504 || p.Reason != "api_timeout" {
 		t.Errorf("got %+v", p)
 	}
-	<-gone
 }
 
 // What stands in a parameter goes to the API or nowhere: not into an error, nor
