@@ -279,10 +279,31 @@ func TestDownstreamFailures(t *testing.T) {
 	if p := problemIn(t, d.send(t, http.MethodPost, ownCall+"tools", "")); p.Status != 502 || p.Reason != "api_unreachable" {
 		t.Errorf("got %+v", p)
 	}
-	gone := make(chan struct{})
-	d, _ = openCalls(t, sealedCaller, untilDone(200, gone), func(cfg *localapi.Config) { cfg.CallThrough.Idle = 30 * time.Millisecond })
+	d, _ = openCalls(t, sealedCaller, untilDone(200, make(chan struct{})), func(cfg *localapi.Config) { cfg.CallThrough.Idle = 30 * time.Millisecond })
 	if p := problemIn(t, d.send(t, http.MethodPost, ownCall+"tools", "")); p.Status != 504 || p.Reason != "api_timeout" {
 		t.Errorf("got %+v", p)
 	}
-	<-gone
+}
+
+// What stands in a parameter goes to the API or nowhere: not into an error, nor
+// into the record.
+func TestDownstreamKeepsSecrets(t *testing.T) {
+	d, _ := openCalls(t, sealedCaller, answering(200, "fine"))
+	secret := strings.TrimPrefix(d.bearer(t, entratest.DemoClientID)[1], "Bearer ")
+	var answers strings.Builder
+	for _, name := range []string{"optionsOverride.RelativePath", "optionsOverride.HttpMethod", "optionsOverride.AcceptHeader", "optionsOverride.ContentType", "optionsOverride.ExtraHeaderParameters.x",
+		"optionsOverride.ExtraHeaderParameters.cookie", "optionsOverride.ExtraHeaderParameters.x%20", "optionsOverride.ExtraQueryParameters.x", "optionsOverride.Scopes", "AgentIdentity"} {
+		for _, api := range []string{"tools", "ruled", "users"} {
+			answers.WriteString(d.send(t, http.MethodPost, ownCall+api+"?"+name+"="+secret, "x").wire())
+			answers.WriteString(d.send(t, http.MethodPost, ownCall+api+"?"+name+secret+"=x", "x").wire())
+		}
+	}
+	answers.WriteString(d.send(t, http.MethodPost, ownCall+"tools?"+pathIs+"%zz", secret).wire())
+	for where, all := range map[string]string{"an answer": answers.String(), "the audit log": d.audited()} {
+		for _, text := range []string{secret[:len(secret)/2], secret[len(secret)/2:]} {
+			if at := strings.Index(all, text); at >= 0 {
+				t.Errorf("%s holds the secret: ...%.300s", where, all[max(0, at-100):])
+			}
+		}
+	}
 }

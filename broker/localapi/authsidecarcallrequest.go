@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,9 +47,7 @@ func (req *sidecarRequest) readCall(q sidecarQuery, p *policy.Policy, settled Si
 // which count where both have one.
 func withQuery(query string, settled map[string]string, q sidecarQuery) string {
 	parameters := map[string]string{}
-	for name, value := range settled {
-		parameters[name] = value
-	}
+	maps.Copy(parameters, settled)
 	for key, values := range q {
 		if name, ok := strings.CutPrefix(key, extraQuery); ok {
 			parameters[name] = values[0]

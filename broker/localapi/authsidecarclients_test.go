@@ -130,7 +130,7 @@ func TestSidecarClientsOfMicrosoft(t *testing.T) {
 		}
 	}
 	// The blueprint's token would stand in for a workload token. 400 is not retried.
-	if status, text := ask(own, "agenticblueprint", url.Values{"AgentIdentity": {entratest.DemoAgentIdentityID}}, accepts); status != 400 || text != "Bad Request" {
+	if status, text := ask(own, "agenticblueprint", url.Values{"AgentIdentity": {entratest.DemoAgentIdentityID}}, accepts); status != 400 || text != "Bad Request: api_unknown (apis)" {
 		t.Errorf("blueprint token: got %d %s", status, text)
 	}
 	signedIn := http.Header{"Authorization": {d.bearer(t, entratest.DemoClientID)[1]}, "Accept": {"application/json"}}

@@ -81,7 +81,8 @@ type problemDetails struct {
 }
 
 // writeSidecarError writes an error of the auth sidecar. All that helps is in
-// its detail too, which is what the clients show.
+// its detail too, which is what the samples of its clients show. The Microsoft 365
+// Agents SDK shows the title alone: it has the reason, and the rule of the policy.
 func writeSidecarError(w http.ResponseWriter, status int, wire client.Error) {
 	header := w.Header()
 	if status == http.StatusUnauthorized && len(header["Www-Authenticate"]) == 0 {
@@ -90,6 +91,13 @@ func writeSidecarError(w http.ResponseWriter, status int, wire client.Error) {
 	setRetryAfter(w, wire.RetryAfter)
 	p := problemDetails{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: wire.Description, Error: wire}
 	p.Description = ""
+	if wire.Reason != "" {
+		p.Type = "urn:credfree:problem:" + wire.Reason
+		p.Title += ": " + wire.Reason
+		if wire.Rule != "" {
+			p.Title += " (" + wire.Rule + ")"
+		}
+	}
 	if wire.Hint != "" && !strings.HasSuffix(p.Detail, wire.Hint) {
 		p.Detail += ": " + wire.Hint
 	}

@@ -18,17 +18,22 @@ type SidecarOptions struct {
 	// The answer may then be a token of another identity than was asked for, and is
 	// one that the policy allows. It is for trying clients out.
 	Silent bool
+	// Names are names of APIs as clients write them, with those of the policy, where
+	// these are others.
+	Names map[string]string
 	// Calls are what is settled of the calls of an API, by its name, where a request
 	// says nothing else.
 	Calls map[string]SidecarCall
 }
 
-// SidecarCall is what is settled of a call. The zero value is a GET of the API's
+// SidecarCall is what is settled of an API. The zero value is a GET of the API's
 // base URL that accepts JSON.
 type SidecarCall struct {
 	Method, Path, Accept, ContentType string
 	Header                            http.Header       // in canonical form; none that is reserved
 	Query                             map[string]string // parameters
+	// RequestAppToken asks for the agent's own token, also where a user's comes along.
+	RequestAppToken bool
 }
 
 // sidecarGates are the names of the auth sidecar's options by route.

@@ -135,9 +135,10 @@ func (q sidecarQuery) add(name, value, route string) *badRequest {
 		return notOverridden(p.name+" is not taken", p.text)
 	default:
 		key := p.name
-		if key == extraQuery {
+		switch key {
+		case extraQuery:
 			key += name[len(key):]
-		} else if key == extraHeader {
+		case extraHeader:
 			key += http.CanonicalHeaderKey(name[len(key):])
 		}
 		if len(q[key]) > 0 && key != overrideScopes {

@@ -20,6 +20,9 @@ type sidecarRequest struct {
 // readSidecarRequest decodes a request. On a problem it holds what is known of
 // it, to be recorded.
 func (o SidecarOptions) readRequest(r *http.Request, p *policy.Policy, route, api string) (sidecarRequest, *badRequest) {
+	if name, ok := o.Names[api]; ok {
+		api = name
+	}
 	req := sidecarRequest{Request: broker.Request{Door: doorAuthSidecar, API: api, Raw: !isCall(route)}}
 	switch {
 	case isCall(route) && r.Method != http.MethodPost:
@@ -35,6 +38,7 @@ func (o SidecarOptions) readRequest(r *http.Request, p *policy.Policy, route, ap
 	if problem != nil {
 		return req, problem
 	}
+	own = own || o.Calls[api].RequestAppToken
 	if isForUser(route) {
 		problem = req.readUser(r, own)
 	} else {

@@ -110,7 +110,7 @@ func (h *Handler) refuseScopes(w http.ResponseWriter, denied *broker.Denied) {
 	header["Content-Length"] = []string{strconv.Itoa(len(text))}
 	w.WriteHeader(http.StatusForbidden)
 	// The connection is the agent's: when it is gone, so is the reader.
-	_, _ = w.Write([]byte(text))
+	_, _ = w.Write([]byte(text)) //nolint:gosec // it is plain text, and browsers are refused
 }
 
 // writeValidation writes what a token says, beside the token, as it came.

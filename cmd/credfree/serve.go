@@ -34,10 +34,11 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
 			&cli.StringFlag{Name: "admin-key-file", Usage: "`FILE` with the operator key, for operators who are neither root nor the broker's own user", EnvVars: []string{"CREDFREE_ADMIN_KEY_FILE"}},
+			&cli.StringFlag{Name: "auth-sidecar-compatibility", Usage: "what that door does with overrides that it does not allow: `MODE` refuse, or silent to pass over them as Microsoft's does", Value: overridesRefused, EnvVars: []string{"CREDFREE_AUTH_SIDECAR_COMPATIBILITY"}},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 		}, auditFlags()...),
 		Action: func(c *cli.Context) error {
-			if err := flagsOnly(c, "config"); err != nil {
+			if err := flagsOnly(c); err != nil {
 				return err
 			}
 			return serve(c, std)
@@ -47,14 +48,19 @@ func serveCommand(std stdio) *cli.Command {
 
 func serve(c *cli.Context, std stdio) (err error) {
 	path := c.String("config")
-	p, data, err := readPolicy(path)
+	found, err := policySource(path)
 	if err != nil {
 		return err
 	}
+	if err := found.sidecarFlags(c); err != nil {
+		return err
+	}
+	p, data := found.policy, found.text
 	log := newLogger(std.err, c.Bool("verbose"))
 	for _, warning := range p.Warnings {
 		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
+	found.report(log)
 	audit, err := openAuditLog(c, std.out)
 	if err != nil {
 		return err
@@ -66,8 +72,8 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	s, err := newService(serviceConfig{
-		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
-		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
+		policy: p, listen: found.listen, adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
+		hosts: c.StringSlice("host"), authSidecar: found.authSidecar, sidecar: found.sidecar, audit: audit, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
 		inPod:  inPod(os.Getenv),
 		memory: memory, adminKey: c.String("admin-key-file"), policyFile: path,
 	})
@@ -82,7 +88,9 @@ func serve(c *cli.Context, std stdio) (err error) {
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
-	watch.Go(func() { s.watchPolicy(watching, path, data) })
+	if path != "" {
+		watch.Go(func() { s.watchPolicy(watching, path, data) })
+	}
 	watch.Go(func() { s.watchAudit(watching, audit) })
 	defer watch.Wait()
 	defer stop()
@@ -91,6 +99,40 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log.Info("stopped", "audit", audit.describe())
 	return nil
+}
+
+// What the door of Microsoft's own sidecar does with overrides that its own
+// passes over.
+const (
+	overridesRefused = "refuse"
+	overridesSilent  = "silent"
+)
+
+// sidecarFlags are the flags that the environment may have an opinion about.
+func (f *fromEnvironment) sidecarFlags(c *cli.Context) error {
+	switch c.String("auth-sidecar-compatibility") {
+	case overridesRefused:
+	case overridesSilent:
+		f.sidecar.Silent = true
+	default:
+		return fail(exitUsage, errors.New("flag --auth-sidecar-compatibility is neither refuse nor silent"), "write refuse, or leave it out")
+	}
+	f.authSidecar = f.authSidecar || c.Bool("auth-sidecar")
+	if f.listen == "" || c.IsSet("listen") {
+		f.listen = c.String("listen")
+	}
+	return nil
+}
+
+// report logs what is worth knowing about where the policy comes from.
+func (f *fromEnvironment) report(log *slog.Logger) {
+	for _, note := range f.notes {
+		log.Warn("environment: " + note)
+	}
+	if f.sidecar.Silent && f.authSidecar {
+		log.Warn("the door of Microsoft's sidecar passes over what it does not allow: a client may get a token of another identity than it asks for",
+			"hint", "this is for trying clients out: leave --auth-sidecar-compatibility out")
+	}
 }
 
 // newLogger writes text for people and JSON for everything else.

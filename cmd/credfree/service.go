@@ -38,6 +38,7 @@ type serviceConfig struct {
 	socketFolders bool
 	hosts         []string
 	authSidecar   bool // whether its door is open
+	sidecar       localapi.SidecarOptions
 	inPod         bool // whether the guardrails of a pod are looked at
 	audit         io.Writer
 	auditFormat   issuance.Format // of its lines; "" is the native one
@@ -111,7 +112,7 @@ func (s *service) assemble() error {
 	if err != nil {
 		return err
 	}
-	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, CallThrough: localapi.CallThrough{
+	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, Sidecar: cfg.sidecar, CallThrough: localapi.CallThrough{
 		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(),
 	}})
 	if err != nil {
