@@ -194,17 +194,16 @@ func TestCallEndsWithTheAgent(t *testing.T) {
 // A call on which nothing moves ends: with an answer while there is none yet, by
 // cutting it when there is half of one.
 func TestCallIdle(t *testing.T) {
-	quick := func(cfg *localapi.Config) { cfg.CallThrough.Idle = 30 * time.Millisecond }
+	quick := func(cfg *localapi.Config) { cfg.CallThrough.Idle = 300 * time.Millisecond }
 
-	gone := make(chan struct{})
-	d, _ := openCalls(t, caller, untilDone(0, gone), quick)
+	// A busy machine may not reach the API within that time: nobody waits for it.
+	d, _ := openCalls(t, caller, untilDone(0, make(chan struct{})), quick)
 	got := d.call(t, http.MethodGet, "tools/x", "")
-	if got.StatusCode != 504 || refusalOf(t, got).Error.Reason != "api_timeout" || !strings.Contains(got.body, "30ms") {
+	if got.StatusCode != 504 || refusalOf(t, got).Error.Reason != "api_timeout" || !strings.Contains(got.body, "300ms") {
 		t.Errorf("got %s, want 504", got.wire())
 	}
-	<-gone
 
-	gone = make(chan struct{})
+	gone := make(chan struct{})
 	d, _ = openCalls(t, caller, untilDone(200, gone), quick)
 	resp := do(t, d.request(t, http.MethodGet, "tools/x", nil))
 	if body, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) || string(body) != "half" {

@@ -139,6 +139,7 @@ func openExecAudit(path string) (*os.File, error) {
 // behind a key. It opens no socket and no door for operators, which may be
 // those of a broker that serves.
 func newExecService(cfg serviceConfig, played part, key string) (*service, error) {
+	cfg.authSidecar = true // its clients have no key, but every request here has the command's
 	s := &service{cfg: cfg}
 	if err := s.assemble(); err != nil {
 		return nil, err

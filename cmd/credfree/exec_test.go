@@ -177,6 +177,19 @@ func TestExecServesOneAgent(t *testing.T) {
 	if status, body := do(t, http.MethodPost, "http://"+s.agentsAddr()+"/oauth2/token", form, own...); status != http.StatusOK {
 		t.Errorf("with the command's key: got %d %s, want a token", status, body)
 	}
+	// The key in the form, as some OAuth clients send it; twice is no way to send it.
+	for secrets, want := range map[string]int{"&client_secret=the-key-of-the-command": http.StatusOK, "&client_secret=the%2Dkey%2Dof%2Dthe%2Dcommand&identity=demo": http.StatusOK,
+		"&client_secret=the-key-of-the-command&client_secret=the-key-of-the-command": http.StatusUnauthorized, "&client_secret=another": http.StatusUnauthorized, "": http.StatusUnauthorized} {
+		if status, body := do(t, http.MethodPost, "http://"+s.agentsAddr()+"/oauth2/token", form+secrets); status != want {
+			t.Errorf("with %q: got %d %s, want %d", secrets, status, body, want)
+		}
+	}
+	// The door of Microsoft's sidecar is open to who knows the key, and to nobody else.
+	for prefix, want := range map[string]int{"/the-key-of-the-command": http.StatusOK, "": http.StatusUnauthorized, "/none": http.StatusUnauthorized} {
+		if status, body := do(t, http.MethodGet, "http://"+s.agentsAddr()+prefix+"/AuthorizationHeaderUnauthenticated/graph", ""); status != want || (want == http.StatusOK) != strings.Contains(body, "Bearer ") {
+			t.Errorf("the sidecar's door below %q: got %d %s, want %d", prefix, status, body, want)
+		}
+	}
 	if status, body := do(t, http.MethodPost, "http://"+s.agentsAddr()+"/oauth2/token", form+"&client_secret=the-key-of-another-agent", own...); status == http.StatusOK {
 		t.Errorf("with another agent's key too: got %s, want a refusal", body)
 	}

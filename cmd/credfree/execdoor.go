@@ -5,9 +5,13 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
+	"io"
+	"mime"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/credfree/credfree/broker"
@@ -55,7 +59,7 @@ func (d *commandDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // takeKey takes the command's key from wherever its clients can put one, and
-// says whether it was there: in a header, or before the path.
+// says whether it was there: in a header, before the path, or in a form.
 func (d *commandDoor) takeKey(r *http.Request) (taken bool) {
 	for _, name := range []string{"X-Identity-Header", "Authorization", "Api-Key", "X-Api-Key"} {
 		presented := r.Header.Get(name)
@@ -72,7 +76,33 @@ func (d *commandDoor) takeKey(r *http.Request) (taken bool) {
 		r.URL.RawPath = strings.TrimPrefix(r.URL.RawPath, "/"+first)
 		taken = true
 	}
-	return taken
+	return taken || d.takeSecret(r)
+}
+
+// maxTokenForm bounds what is read of a request to find its client_secret, as
+// the door for it does.
+const maxTokenForm = 64 << 10
+
+// takeSecret takes the command's key from the form of an OAuth client
+// (RFC 6749 §2.3.1), and leaves the rest as it is.
+func (d *commandDoor) takeSecret(r *http.Request) (taken bool) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/x-www-form-urlencoded" || path.Clean(r.URL.Path) != client.TokenPath || r.ContentLength > maxTokenForm {
+		return false
+	}
+	form, err := io.ReadAll(io.LimitReader(r.Body, maxTokenForm+1))
+	if err != nil || len(form) > maxTokenForm {
+		return false
+	}
+	pairs := strings.Split(string(form), "&")
+	others := slices.DeleteFunc(slices.Clone(pairs), func(pair string) bool {
+		name, value, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(value)
+		return name == "client_secret" && err == nil && d.is(value)
+	})
+	rest := strings.Join(others, "&")
+	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(rest)), int64(len(rest))
+	return len(pairs)-len(others) == 1
 }
 
 // bareKey returns what the Authorization header presents as a key.

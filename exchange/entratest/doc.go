@@ -32,8 +32,9 @@
 // tokens for whoever asks there, and so refuses browsers.
 //
 // [Server.API] are small resource APIs that validate the tokens they get, for
-// testing what comes after the token: Microsoft Graph's users and groups, an
-// echo, a stream, a WebSocket, and claims challenges.
+// testing what comes after the token: Microsoft Graph's users and groups, Azure
+// OpenAI with a model that repeats what it hears, an echo, a stream, a WebSocket,
+// and claims challenges.
 //
 // A [Host] runs all of it on loopback TLS with a private CA. Without sockets, also
 // inside a testing/synctest bubble, use [Server.RoundTripper] and
