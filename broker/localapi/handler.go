@@ -72,6 +72,9 @@ type door struct {
 
 const (
 	metadataPath = "/.well-known/oauth-authorization-server"
+	// The older name of the same document (RFC 8414 §5), which some clients look
+	// for first, and others alone.
+	openIDMetadataPath = "/.well-known/openid-configuration"
 
 	// The real IMDS takes the first word in any case, and the rest as it is.
 	imdsRoot = "/metadata"
@@ -89,8 +92,10 @@ func doorAt(u *url.URL) door {
 	case u.RawPath != "":
 	case path == client.TokenPath:
 		return door{doorOAuth, (*Handler).token, writeError}
-	case path == metadataPath:
+	case path == metadataPath, path == openIDMetadataPath:
 		return door{doorOAuth, (*Handler).metadata, writeError}
+	case entraTenant(path) != "":
+		return door{doorOAuth, (*Handler).token, writeError}
 	case path == client.ManagedIdentityPath:
 		return door{doorManagedIdentity, (*Handler).appService, writeManagedIdentityError}
 	case len(path) == len(imdsRoot+imdsPath) && strings.EqualFold(path[:len(imdsRoot)], imdsRoot) && path[len(imdsRoot):] == imdsPath:
