@@ -24,7 +24,7 @@ var arrows = map[string]struct {
 	"exchange/workload/aws":    {[]string{"exchange/workload"}, "a source of its own, because it brings AWS's SDK"},
 	"exchange/workload/spiffe": {[]string{"exchange/workload"}, "a source of its own, because it brings gRPC"},
 	"exchange/managedidentity": {[]string{"exchange/secret", "exchange/workload"}, "the machine's endpoint knows neither Entra nor agents"},
-	"exchange/usertoken":       {nil, "whose token it is does not depend on who asks"},
+	"exchange/usertoken":       {[]string{"exchange/secret"}, "whose token it is does not depend on who asks"},
 	"exchange":                 {[]string{"exchange/secret", "exchange/workload", "exchange/managedidentity"}, "the exchange knows nothing of agents or policy"},
 	"exchange/entratest":       {nil, "a judge that shared code with us would share our mistakes"},
 	"broker/policy":            {nil, "decisions are pure"},

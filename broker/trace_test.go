@@ -21,6 +21,7 @@ import (
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/secret"
 )
 
 var update = flag.Bool("update", false, "write the golden traces anew")
@@ -87,6 +88,17 @@ func TestGoldenTraces(t *testing.T) {
 			w.use(t, assistant("      users: {roles: [Analyst]}\n"))
 			if _, err := w.actFor(as(t, 10001), w.userToken(t, nil), userRead); err == nil {
 				t.Error("it was allowed")
+			}
+		},
+		"inspected": func(t *testing.T, w *world) {
+			w.use(t, assistant(""))
+			_, err := w.look(as(t, 10001), w.userToken(t, nil), "")
+			check(t, err)
+		},
+		"inspection-refused": func(t *testing.T, w *world) {
+			w.use(t, assistant(""))
+			if _, err := w.look(as(t, 10001), secret.New("not-a-token"), ""); err == nil {
+				t.Error("it was told")
 			}
 		},
 		"agent-user": func(t *testing.T, w *world) {

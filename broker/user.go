@@ -48,27 +48,36 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 	user := &verified{token: userToken, hash: sha256.Sum256([]byte(raw))}
 	got, err := g.Users.Verify(ctx, raw, usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
 	if err == nil {
-		user.User = policy.User{
-			Tenant: got.Tenant, ObjectID: got.ObjectID, Client: got.Client, Guest: got.Guest, Groups: got.Groups, GroupsOverage: got.GroupsOverage,
-			Roles: got.Roles, Scopes: got.Scopes, ACRS: got.ACRS, AMR: got.AMR, Expires: got.ExpiresAt,
-		}
+		user.User = userOf(got)
 		return user, nil
 	}
-	failure, ok := errors.AsType[*usertoken.Error](err)
-	if !ok {
-		return nil, err
-	}
-	if failure.Problem == usertoken.Expired {
+	if failure, ok := errors.AsType[*usertoken.Error](err); ok && failure.Problem == usertoken.Expired {
 		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, user.hash}, d.Agent.OnBehalfOf.LongRunning, b.cfg.Now()); ok {
 			user.User, user.inSession = known, true
 			user.Expires = ends
 			return user, nil
 		}
 	}
-	if failure.Temporary() {
-		return nil, &exchange.Error{Reason: exchange.EntraUnavailable, Message: failure.Message, Hint: failure.Hint, Err: failure.Err}
+	return nil, notVerified(d, err)
+}
+
+func userOf(got usertoken.User) policy.User {
+	return policy.User{
+		Tenant: got.Tenant, ObjectID: got.ObjectID, Client: got.Client, Guest: got.Guest, Groups: got.Groups, GroupsOverage: got.GroupsOverage,
+		Roles: got.Roles, Scopes: got.Scopes, ACRS: got.ACRS, AMR: got.AMR, Expires: got.ExpiresAt,
 	}
-	return nil, &Denied{Agent: d.Agent.Name, Reason: policy.Reason("user_token_" + string(failure.Problem)), Rule: d.Rule, Hint: failure.Message + ": " + failure.Hint}
+}
+
+// notVerified says why a user's token is refused, or cannot be verified now.
+func notVerified(d policy.Decision, err error) error {
+	failure, ok := errors.AsType[*usertoken.Error](err)
+	if !ok {
+		return err
+	}
+	if failure.Temporary() {
+		return &exchange.Error{Reason: exchange.EntraUnavailable, Message: failure.Message, Hint: failure.Hint, Err: failure.Err}
+	}
+	return &Denied{Agent: d.Agent.Name, Reason: policy.Reason("user_token_" + string(failure.Problem)), Rule: d.Rule, Hint: failure.Message + ": " + failure.Hint}
 }
 
 // proofOf is what the exchange shows Entra: the user's token while it is valid,

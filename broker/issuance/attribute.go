@@ -53,7 +53,7 @@ func Attributes() []Attribute {
 	return []Attribute{
 		{string(keyID), "id of the issuance, also in the answer's `credfree-issuance-id` header and in the audit line"},
 		{string(keyDoor), "the protocol the agent spoke: `oauth`, `managed_identity`, `auth_sidecar` or `call_through`"},
-		{string(keyGrant), "OAuth 2.0 grant type"},
+		{string(keyGrant), "OAuth 2.0 grant type; `inspection` when a user's token was only inspected"},
 		{string(keyAgent), "the agent, by its name in the policy; absent when the caller is nobody"},
 		{string(keyOwner), "the agent's owner in the policy"},
 		{string(keyPeerNet), "`unix` or `tcp`"},

@@ -43,12 +43,22 @@ func (a *audit) lastError() error {
 
 var events = map[Decision]string{Allow: "token.issued", Deny: "token.denied", Fail: "token.failed"}
 
+// inspected is the event of an inspection that told what the token says.
+const inspected = "token.inspected"
+
+func (r *Record) event() string {
+	if r.Inspection && r.Decision == Allow {
+		return inspected
+	}
+	return events[r.Decision]
+}
+
 // appendLine appends the record as one JSON object and a newline.
 func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []byte {
 	b = append(b, `{"time":"`...)
 	b = r.Start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	b = append(b, `","type":"audit"`...)
-	b = appendField(b, "event", events[r.Decision])
+	b = appendField(b, "event", r.event())
 	b = appendField(b, "issuance_id", r.ID)
 	if span.IsValid() {
 		traceID, spanID := span.TraceID(), span.SpanID()

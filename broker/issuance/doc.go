@@ -2,7 +2,7 @@
 //
 // An issuance is one answered request, whatever the answer: allowed, denied,
 // reused or failed. Its [Record] becomes three things, always together and
-// always from the same fields: one span named token.issue, one line of the
+// always from the same fields: one span named token.issue (or token.inspect, which issues nothing), one line of the
 // audit log, and the metrics. The audit line is written before the caller may
 // hand the token out; if it cannot be written, there is no token.
 //

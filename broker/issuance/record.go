@@ -58,6 +58,8 @@ type Record struct {
 	UserClient   string // client id of the app that the user's token was issued to
 	Session      bool   // the user's token has expired, and a session goes on
 
+	Inspection bool // nothing was asked for but what a user's token says
+
 	Decision Decision
 	Reason   string // closed set; "" when allowed, and what audit mode overlooked
 	Rule     string // path in the policy file of the rule that decided

@@ -57,12 +57,19 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 // of all others is made when they are closed, with the record's start time.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
 	if !r.traced { // it still carries the caller's trace id
-		ctx, rec.span = r.tracer.Start(ctx, "token.issue") //nolint:spancheck // Close ends it
+		ctx, rec.span = r.tracer.Start(ctx, rec.spanName()) //nolint:spancheck // Close ends it
 		return ctx
 	}
-	ctx, rec.span = r.tracer.Start(ctx, "token.issue", //nolint:spancheck // Close ends it
+	ctx, rec.span = r.tracer.Start(ctx, rec.spanName(), //nolint:spancheck // Close ends it
 		asServer, trace.WithTimestamp(rec.Start), starts[outcome{rec.Decision, rec.Cache}])
 	return ctx
+}
+
+func (r *Record) spanName() string {
+	if r.Inspection {
+		return "token.inspect"
+	}
+	return "token.issue"
 }
 
 // Link ties the record's open span to work that another issuance started.

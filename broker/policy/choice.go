@@ -36,7 +36,7 @@ func (a *Agent) mayActAs(d *Decision, r *Request, t *trace) bool {
 	case len(c.members) == 1:
 		member = c.members[0]
 	}
-	if d.OnBehalfOf && !c.forUsers {
+	if (d.OnBehalfOf || r.Inspect) && !c.forUsers {
 		return t.deny(d, stepIdentity, IdentityNotForUsers, "identities."+c.name, identityForUsersHint(a))
 	}
 	d.Identity, d.Member = c.name, member

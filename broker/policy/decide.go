@@ -27,6 +27,14 @@ func (p *Policy) decide(r *Request, t *trace) Decision {
 
 	// 2. The agent, 3. the identity, 4. the scopes, 5. the user, 6. the token or
 	// the call.
+	if r.Inspect {
+		d.OnBehalfOf = false
+		if agent.isInOrder(&d, r, t) && agent.mayActAs(&d, r, t) && agent.mayInspect(&d, r, t) {
+			agent.allow(&d)
+			d.RawToken = false
+		}
+		return d
+	}
 	if agent.isInOrder(&d, r, t) &&
 		agent.mayActAs(&d, r, t) &&
 		agent.mayHave(&d, r, t) &&
@@ -62,12 +70,12 @@ func (a *Agent) isInOrder(d *Decision, r *Request, t *trace) bool {
 		return false
 	}
 	if r.Over {
-		rule := a.limitRule(r.OnBehalfOf)
+		rule := a.limitRule(r.OnBehalfOf && !r.Inspect)
 		if !t.refuse(d, stepAgent, OverLimit, rule, limitHint(rule)) {
 			return false
 		}
 	}
-	if r.OnBehalfOf && a.OnBehalfOf == nil {
+	if (r.OnBehalfOf || r.Inspect) && a.OnBehalfOf == nil {
 		return t.deny(d, stepAgent, OnBehalfOfNotAllowed, a.rules.user, notForUsersHint(a))
 	}
 	if t != nil {

@@ -37,6 +37,10 @@ type Request struct {
 	OnBehalfOf bool  // for a user
 	User       *User // the user, once the token has been verified; nil until then
 	Raw        bool  // the answer would hand out the token itself
+	// Inspect asks for no token: the agent wants to know whether a user's token is
+	// good, and issued for an identity of its own. No scope, API or call is looked
+	// at, and of the user only that the token is verified and the user not blocked.
+	Inspect bool
 	// Now is the time at which to decide. Zero counts as past every expiry.
 	Now time.Time
 }

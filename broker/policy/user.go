@@ -9,17 +9,10 @@ import (
 // every rule of onBehalfOf. Audit mode forgives the rules, and never that it is
 // not known who the user is or which groups the user is in.
 func (a *Agent) mayActFor(d *Decision, r *Request, t *trace) bool {
+	if !a.knowsUser(d, r, t) {
+		return false
+	}
 	u := r.User
-	d.UserTenants = a.choice(d.Identity).userTenants
-	switch {
-	case u == nil || u.Tenant == "" || u.ObjectID == "":
-		return t.deny(d, stepUser, UserUnverified, a.rules.user, userHint(UserUnverified, ""))
-	case u.expired(r.Now):
-		return t.deny(d, stepUser, UserExpired, a.rules.user, userHint(UserExpired, ""))
-	}
-	if rule, blocked := a.policy.blockedUsers[UserID{u.Tenant, u.ObjectID}]; blocked {
-		return t.deny(d, stepUser, UserBlocked, rule, userHint(UserBlocked, rule))
-	}
 	reason, rule := a.failedBy(u, d.UserTenants)
 	rule = a.rules.user + rule
 	if reason != "" && reason != GroupsOverage && !t.refuse(d, stepUser, reason, rule, userHint(reason, rule)) {
@@ -32,6 +25,37 @@ func (a *Agent) mayActFor(d *Decision, r *Request, t *trace) bool {
 	}
 	if t != nil {
 		t.pass(stepUser, a.rules.user, "acts for user "+clip(u.ObjectID)+" of tenant "+clip(u.Tenant))
+	}
+	return true
+}
+
+// mayInspect is step 5 of a request that wants no token: the user has been
+// verified and is not blocked. Whom the agent may act for is not asked: it does
+// not act.
+func (a *Agent) mayInspect(d *Decision, r *Request, t *trace) bool {
+	if !a.knowsUser(d, r, t) {
+		return false
+	}
+	d.Rule = a.rules.user
+	if t != nil {
+		t.pass(stepUser, a.rules.user, "the token is that of user "+clip(r.User.ObjectID)+" of tenant "+clip(r.User.Tenant))
+	}
+	return true
+}
+
+// knowsUser is the beginning of step 5: the user has been verified, is there
+// still, and is not blocked.
+func (a *Agent) knowsUser(d *Decision, r *Request, t *trace) bool {
+	u := r.User
+	d.UserTenants = a.choice(d.Identity).userTenants
+	switch {
+	case u == nil || u.Tenant == "" || u.ObjectID == "":
+		return t.deny(d, stepUser, UserUnverified, a.rules.user, userHint(UserUnverified, ""))
+	case u.expired(r.Now):
+		return t.deny(d, stepUser, UserExpired, a.rules.user, userHint(UserExpired, ""))
+	}
+	if rule, blocked := a.policy.blockedUsers[UserID{u.Tenant, u.ObjectID}]; blocked {
+		return t.deny(d, stepUser, UserBlocked, rule, userHint(UserBlocked, rule))
 	}
 	return true
 }

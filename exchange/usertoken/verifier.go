@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/credfree/credfree/exchange/secret"
 )
 
 // Config is what New needs.
@@ -90,41 +92,53 @@ func (v *Verifier) Close() {
 // to a user for one of the audiences and tenants of want, and valid now. Errors are of
 // type *Error; when ctx ends first, of KeysUnavailable with the context's error as cause.
 func (v *Verifier) Verify(ctx context.Context, raw string, want Expectation) (User, error) {
-	user, failure := v.verify(ctx, raw, want)
+	t, failure := v.verify(ctx, raw, want)
 	if failure != nil {
 		return User{}, failure
 	}
-	return user, nil
+	return v.user(&t.claims), nil // 6. Who is it?
 }
 
-func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (User, *Error) {
+// VerifyClaims is Verify for whoever wants to know all that the token says. payload
+// is a JSON object, as Entra has signed it, in which no name comes twice at the top.
+// It has names and addresses of the user, so it is for the holder of the token alone.
+func (v *Verifier) VerifyClaims(ctx context.Context, raw string, want Expectation) (user User, payload secret.Text, err error) {
+	t, failure := v.verify(ctx, raw, want)
+	if failure != nil {
+		return User{}, secret.Text{}, failure
+	}
+	_, part, _ := strings.Cut(t.signed, ".")
+	data, _ := decodePart(part) // parse has read it
+	return v.user(&t.claims), secret.New(string(data)), nil
+}
+
+func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (token, *Error) {
 	// 1. Is it a token, signed in the only way that is taken?
 	t, failure := parse(raw)
 	if failure != nil {
-		return User{}, failure
+		return token{}, failure
 	}
 	// 2. Is it for us? Nothing of it is proven yet.
 	if failure := v.checkAddress(&t.claims, want); failure != nil {
-		return User{}, failure
+		return token{}, failure
 	}
 	// 3. Did its tenant sign it?
 	key, failure := v.key(ctx, strings.ToLower(t.claims.TenantID), t.keyID)
 	if failure != nil {
-		return User{}, failure
+		return token{}, failure
 	}
 	if failure := t.checkSignature(key); failure != nil {
-		return User{}, failure
+		return token{}, failure
 	}
 	// 4. Is it valid now?
 	if failure := t.claims.checkTimes(v.cfg.Now()); failure != nil {
-		return User{}, failure
+		return token{}, failure
 	}
 	// 5. Did a user delegate something with it?
 	if failure := t.claims.checkKind(); failure != nil {
-		return User{}, failure
+		return token{}, failure
 	}
-	// 6. Who is it?
-	return v.user(&t.claims), nil
+	return t, nil
 }
 
 // checkSignature verifies the text as it came. A general JOSE library would encode the
