@@ -19,7 +19,6 @@ const (
 	routeHeader    = "/AuthorizationHeader/"                // on behalf of the user whose token comes along
 	routeOwnHeader = "/AuthorizationHeaderUnauthenticated/" // for the agent itself
 	routeHealth    = "/healthz"
-	routeOpenAPI   = "/openapi/v1.json"
 )
 
 // What an answer with a token tells beside its JSON, which has no room for it.
@@ -31,10 +30,8 @@ const (
 // sidecarRoute finds the route at a path, which has no final slash, and the API
 // that it names. It is "" where there is none.
 func sidecarRoute(path string) (route, api string) {
-	for _, route := range []string{routeHealth, routeOpenAPI} {
-		if equalWord(path, route) {
-			return route, ""
-		}
+	if equalWord(path, routeHealth) {
+		return routeHealth, ""
 	}
 	for _, route := range []string{routeHeader, routeOwnHeader} {
 		if n := len(route); len(path) > n && equalWord(path[:n], route) && strings.IndexByte(path[n:], '/') < 0 {
@@ -63,8 +60,6 @@ func (h *Handler) authSidecar(w http.ResponseWriter, r *http.Request) {
 		h.authorizationHeader(w, r, api, route == routeHeader)
 	case routeHealth:
 		writeSidecar(w, r, plainText, []byte("Healthy"))
-	default:
-		writeSidecar(w, r, sidecarJSON, sidecarDocument())
 	}
 }
 

@@ -94,6 +94,10 @@ func doorAt(u *url.URL) door {
 		return door{doorOAuth, (*Handler).token, writeError}
 	case path == metadataPath, path == openIDMetadataPath:
 		return door{doorOAuth, (*Handler).metadata, writeError}
+	case path == introspectionPath:
+		return door{doorOAuth, (*Handler).introspect, writeError}
+	case equalWord(path, openAPIPath): // the auth sidecar has it in any case
+		return door{"", (*Handler).openAPI, writeError}
 	case entraTenant(path) != "":
 		return door{doorOAuth, (*Handler).token, writeError}
 	case path == client.ManagedIdentityPath:
