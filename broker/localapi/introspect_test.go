@@ -48,7 +48,7 @@ func (d *door) other(t *testing.T, path, body string) answer {
 
 const introspection = "/oauth2/introspect"
 
-func tokenOf(t *testing.T, got answer) string {
+func tokenOf(t testing.TB, got answer) string {
 	t.Helper()
 	var answer struct {
 		AccessToken string `json:"access_token"`
