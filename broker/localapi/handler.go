@@ -126,7 +126,7 @@ func plainPath(path string) string {
 func (h *Handler) nothing(w http.ResponseWriter, r *http.Request) {
 	wire := client.Error{Code: "not_found", RefusedBy: client.ByBroker,
 		Description: "there is no door at this path", Hint: "ask for tokens with POST " + client.TokenPath}
-	if len(r.Header["X-Identity-Header"]) > 0 && r.Method == http.MethodGet {
+	if len(r.Header["X-Identity-Header"]) > 0 && r.Method == http.MethodGet && r.URL.RawPath == "" {
 		wire.Code, wire.Hint = "invalid_request", "let IDENTITY_ENDPOINT end in "+client.ManagedIdentityPath
 		writeManagedIdentityError(w, http.StatusBadRequest, wire)
 		return

@@ -171,6 +171,10 @@ func describedRefusals(t *testing.T, described *description) {
 		exchangeRow{id: "AuthorizationHeaderUnauthenticated", target: ownHeader + "ruled", status: 403},
 		exchangeRow{id: "AuthorizationHeaderUnauthenticated", target: ownHeader + "graph?x=" + large[:20<<10], status: 414},
 	)
+	rows = append(rows, exchangeRow{id: "entraToken", target: "/a%2Fb/oauth2/v2.0/token", body: good, status: 404})
+	for id, target := range map[string]string{"appServiceToken": msi, "imdsToken": imdsQuery, "AuthorizationHeader": header + "users?", "AuthorizationHeaderUnauthenticated": ownHeader + "graph?"} {
+		rows = append(rows, exchangeRow{id: id, target: target + "&x=" + large, status: 431})
+	}
 	for _, id := range calls {
 		rows = append(rows,
 			exchangeRow{id: id, target: "/call/tools/%2e%2e/x", status: 400},
