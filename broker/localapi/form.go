@@ -41,6 +41,9 @@ func readForm(r *http.Request, lists ...string) (form, *badRequest) {
 			return nil, &badRequest{status: http.StatusUnsupportedMediaType, reason: reasonBadRequest, message: "the body is not a form", hint: "send Content-Type: application/x-www-form-urlencoded"}
 		}
 	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, &badRequest{status: http.StatusUnsupportedMediaType, reason: reasonBadRequest, message: "the body is compressed", hint: "send the form as it is, without Content-Encoding"}
+	}
 	body, problem := readBody(r)
 	if problem != nil {
 		return nil, problem

@@ -126,7 +126,7 @@ func open(t testing.TB, agents func(dir string) string, options ...func(*localap
 	}
 	handler, err := localapi.New(cfg)
 	check(t, err)
-	d.serve(t, &http.Server{Handler: handler, ConnContext: peer.ConnContext, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 32 << 10})
+	d.serve(t, &http.Server{Handler: handler, ConnContext: peer.ConnContext, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 32 << 10, DisableGeneralOptionsHandler: true})
 	t.Cleanup(func() { check(t, tokens.Close(context.WithoutCancel(t.Context()))) })
 	return d
 }
