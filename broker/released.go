@@ -47,7 +47,7 @@ func newReleases() (*releases, error) {
 // nobody finds what was got for somebody else.
 func (r *releases) digest(agent string, token secret.Text) (sum [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, r.secret[:])
-	mac.Write([]byte(agent + "\x00" + token.Reveal()))
+	mac.Write([]byte(agent + "\x00" + token.Reveal())) //nolint:forbidigo // to be recognised, not to be sent
 	mac.Sum(sum[:0])
 	return sum
 }

@@ -73,7 +73,8 @@ func TestSlowClients(t *testing.T) {
 				ours, theirs := net.Pipe()
 				began := time.Now()
 				listener.conns <- theirs
-				go test.send(t, ours)
+				var sending sync.WaitGroup
+				sending.Go(func() { test.send(t, ours) })
 
 				status := 0
 				reader := bufio.NewReader(ours)
@@ -89,7 +90,10 @@ func TestSlowClients(t *testing.T) {
 				if err := errors.Join(ours.Close(), server.Close()); err != nil {
 					t.Error(err)
 				}
-				<-served
+				sending.Wait()
+				if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+					t.Error(err)
+				}
 			})
 		})
 	}
