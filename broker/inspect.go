@@ -27,8 +27,8 @@ type Inspection struct {
 }
 
 // Inspect verifies the user's token of a request for an agent, and issues
-// nothing. Of the request it reads Door, Agent, Key, Identity and UserToken. It
-// is recorded as an issuance is, and answers nobody before that.
+// nothing. Of the request it reads Door, Agent, Key, Identity, UserToken and
+// Scoped. It is recorded as an issuance is, and answers nobody before that.
 //
 // The agent has to be known, in order, within its limit of all requests, and
 // made for users (onBehalfOf); the token has to be one that it could act with:
@@ -46,13 +46,13 @@ func (b *Broker) Inspect(ctx context.Context, req Request) (Inspection, error) {
 	g := b.rules.Load()
 
 	// 1. Who asks.
-	req = Request{Door: req.Door, Grant: GrantInspection, Agent: req.Agent, Key: req.Key, Identity: req.Identity, UserToken: req.UserToken}
+	req = Request{Door: req.Door, Grant: GrantInspection, Agent: req.Agent, Key: req.Key, Identity: req.Identity, UserToken: req.UserToken, Scoped: req.Scoped}
 	evidence, rec := b.begin(ctx, g, req)
 	rec.Inspection = true
 
 	// 2. Whether the agent may know, and then what the token says.
 	question := g.question(evidence, req, rec.Start)
-	question.Inspect = true
+	question.Inspect, question.Scoped = true, req.Scoped
 	decision := g.Policy.Decide(question)
 	var user *verified
 	var found Inspection

@@ -34,6 +34,9 @@ type Request struct {
 	OnBehalfOf bool
 	UserToken  secret.Text // access token of the user, issued for the identity
 	Raw        bool        // the door hands out the token itself
+	// Scoped is for Inspect alone: a user's token without the scopes that
+	// onBehalfOf.scopes demands is denied.
+	Scoped bool
 }
 
 // Issued is the answer to a Request. ID is set on errors too, and so are Tenant

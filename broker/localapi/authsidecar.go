@@ -11,15 +11,20 @@ import (
 
 const doorAuthSidecar = "auth_sidecar"
 
-// The routes of Microsoft's Entra auth sidecar that are answered here: all but
-// /Validate and those below /DownstreamApi. Their words are taken in any case, as
-// there; the name of an API is not.
+// The routes of Microsoft's Entra auth sidecar. Their words are taken in any
+// case, as there; the name of an API is not.
 // https://learn.microsoft.com/entra/msidweb/agent-id-sdk/endpoints
 const (
 	routeHeader    = "/AuthorizationHeader/"                // on behalf of the user whose token comes along
 	routeOwnHeader = "/AuthorizationHeaderUnauthenticated/" // for the agent itself
+	routeCall      = "/DownstreamApi/"                      // as routeHeader, and the call is made here
+	routeOwnCall   = "/DownstreamApiUnauthenticated/"       // as routeOwnHeader
+	routeValidate  = "/Validate"
 	routeHealth    = "/healthz"
 )
+
+func isCall(route string) bool    { return route == routeCall || route == routeOwnCall }
+func isForUser(route string) bool { return route == routeCall || route == routeHeader }
 
 // What an answer with a token tells beside its JSON, which has no room for it.
 const (
@@ -30,10 +35,12 @@ const (
 // sidecarRoute finds the route at a path, which has no final slash, and the API
 // that it names. It is "" where there is none.
 func sidecarRoute(path string) (route, api string) {
-	if equalWord(path, routeHealth) {
-		return routeHealth, ""
+	for _, route := range []string{routeValidate, routeHealth} {
+		if equalWord(path, route) {
+			return route, ""
+		}
 	}
-	for _, route := range []string{routeHeader, routeOwnHeader} {
+	for _, route := range []string{routeHeader, routeOwnHeader, routeCall, routeOwnCall} {
 		if n := len(route); len(path) > n && equalWord(path[:n], route) && strings.IndexByte(path[n:], '/') < 0 {
 			return route, path[n:]
 		}
@@ -57,18 +64,22 @@ func (h *Handler) authSidecar(w http.ResponseWriter, r *http.Request) {
 	route, api := sidecarRoute(plainPath(r.URL.Path))
 	switch route {
 	case routeHeader, routeOwnHeader:
-		h.authorizationHeader(w, r, api, route == routeHeader)
+		h.authorizationHeader(w, r, route, api)
+	case routeCall, routeOwnCall:
+		h.downstreamAPI(w, r, route, api)
+	case routeValidate:
+		h.validate(w, r)
 	case routeHealth:
 		writeSidecar(w, r, plainText, []byte("Healthy"))
 	}
 }
 
 // authorizationHeader hands out a token for an API of the policy.
-func (h *Handler) authorizationHeader(w http.ResponseWriter, r *http.Request, api string, forUser bool) {
-	req, problem := readSidecarRequest(r, h.broker.Rules().Policy, api, forUser)
+func (h *Handler) authorizationHeader(w http.ResponseWriter, r *http.Request, route, api string) {
+	req, problem := h.sidecarOptions.readRequest(r, h.broker.Rules().Policy, route, api)
 	issued, err := h.issue(w, r, req.Request, problem)
 	if err != nil {
-		h.failSidecar(w, issued, err, req.rule)
+		h.failSidecar(w, issued, err, req.rule, http.MethodGet)
 		return
 	}
 	header := w.Header()

@@ -119,7 +119,14 @@ func problemIn(t testing.TB, got answer) problem {
 	if err := json.Unmarshal([]byte(got.body), &p); err != nil || got.Header.Get("Content-Type") != "application/problem+json" {
 		t.Fatalf("got %d %v %s: %v", got.StatusCode, got.Header, got.body, err)
 	}
-	if p.Type == "" || p.Title != http.StatusText(got.StatusCode) || p.Status != got.StatusCode || p.Detail == "" || p.Description != "" || p.Hint == "" || !strings.HasSuffix(p.Detail, p.Hint) {
+	title := http.StatusText(got.StatusCode)
+	if p.Reason != "" {
+		title += ": " + p.Reason
+	}
+	if p.Rule != "" {
+		title += " (" + p.Rule + ")"
+	}
+	if p.Type == "" || p.Title != title || p.Status != got.StatusCode || p.Detail == "" || p.Description != "" || p.Hint == "" || !strings.HasSuffix(p.Detail, p.Hint) {
 		t.Errorf("got %s", got.body)
 	}
 	if p.IssuanceID == "" || p.IssuanceID != got.Header.Get(client.IssuanceHeader) {

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
@@ -19,13 +19,13 @@ func TestSidecarRoutes(t *testing.T) {
 	for path, status := range map[string]int{
 		"/healthz": 200, "/HealthZ/": 200, "//healthz": 200, "/openapi/v1.json": 200, "/OpenAPI/V1.json": 200,
 		ownHeader: 404, ownHeader + "/": 404, ownHeader + "graph/x": 404, ownHeader + "gr%61ph": 404, ownHeader + "a%2Fb": 404, "/AuthorizationHeader": 404, "/x" + ownHeader + "graph": 404,
-		"/Validate": 404, "/DownstreamApi/graph": 404, "/DownstreamApiUnauthenticated/graph": 404, "/health": 404, "/openapi/v1": 404,
+		"/Validate/": 401, "/validate": 401, "/Validate/x": 404, "/DownstreamApi/": 404, "/DownstreamApi/graph/me": 404, "/downstreamapi/graph": 405, "/DownstreamApiUnauthenticated/graph": 405, "/health": 404, "/openapi/v1": 404,
 	} {
 		if got := d.send(t, http.MethodGet, path, ""); got.StatusCode != status || got.Header.Get("Location") != "" {
 			t.Errorf("%s: got %d %s, want %d", path, got.StatusCode, got.body, status)
 		}
 	}
-	for path, allowed := range map[string]string{ownHeader + "graph": "GET", header + "users": "GET", "/healthz": "GET, HEAD", "/openapi/v1.json": "GET, HEAD"} {
+	for path, allowed := range map[string]string{ownHeader + "graph": "GET", header + "users": "GET", "/Validate": "GET", callRoute + "users": "POST", ownCall + "graph": "POST", "/healthz": "GET, HEAD", "/openapi/v1.json": "GET, HEAD"} {
 		for _, method := range []string{"HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"} {
 			got := d.send(t, method, path, "")
 			refused := got.StatusCode == http.StatusMethodNotAllowed
@@ -42,41 +42,24 @@ func TestSidecarRoutes(t *testing.T) {
 	}
 }
 
-// What the document says is taken is taken, and every route is in it.
+// What the document says is taken is taken, by the names of operations that the
+// auth sidecar's own document has.
 func TestSidecarDocument(t *testing.T) {
 	d := open(t, sidecar(""))
-	got := d.send(t, http.MethodGet, "/openapi/v1.json", "")
-	var document struct {
-		OpenAPI string `json:"openapi"`
-		Paths   map[string]struct {
-			Get struct {
-				OperationID string `json:"operationId"`
-				Parameters  []struct{ Name, In string }
-				Responses   map[string]any
-			}
-		}
-	}
-	check(t, json.Unmarshal([]byte(got.body), &document))
-	if document.OpenAPI != "3.1.1" {
-		t.Fatalf("got %+v", document)
-	}
+	described := readDescription(t, localapi.OpenAPI())
 	user := d.bearer(t, entratest.DemoClientID)
-	for path, want := range map[string]string{header + "{apiName}": "AuthorizationHeader", ownHeader + "{apiName}": "AuthorizationHeaderUnauthenticated"} {
-		get := document.Paths[path].Get
-		if get.OperationID != want || len(get.Parameters) < 15 {
-			t.Errorf("%s is %s with %d parameters", path, get.OperationID, len(get.Parameters))
-		}
-		headers := user
-		if path != header+"{apiName}" {
-			headers = nil
-		}
-		for _, p := range get.Parameters {
-			if p.In != "query" {
+	for id, headers := range map[string][]string{
+		"ValidateAuthorizationHeader": user, "AuthorizationHeader": user, "AuthorizationHeaderUnauthenticated": nil, "DownstreamApi": user, "DownstreamApiUnauthenticated": nil,
+	} {
+		o := described.operation(t, id)
+		path := strings.Replace(o.path, "{apiName}", "users", 1)
+		for _, p := range append(described.parameters(o), parameter{name: "none", in: "query"}) {
+			if p.in != "query" {
 				continue
 			}
-			got := d.send(t, http.MethodGet, strings.Replace(path, "{apiName}", "users", 1)+"?"+p.Name+"=x", "", headers...)
-			if _, ok := get.Responses[strconv.Itoa(got.StatusCode)]; !ok || strings.Contains(got.body, "is not known") || strings.Contains(got.body, "is not taken") {
-				t.Errorf("%s?%s=x: got %d %s", path, p.Name, got.StatusCode, got.body)
+			got := d.send(t, o.method, path+"?"+p.name+"=x", "", headers...)
+			if problems := described.matches(o, got); len(problems) > 0 || strings.Contains(got.body, "is not known") || strings.Contains(got.body, "is not taken") {
+				t.Errorf("%s?%s=x: got %d %s %v", path, p.name, got.StatusCode, got.body, problems)
 			}
 		}
 	}
@@ -125,7 +108,7 @@ func TestSidecarClientsOfMicrosoft(t *testing.T) {
 		}
 	}
 	// The blueprint's token would stand in for a workload token. 400 is not retried.
-	if status, text := ask(own, "agenticblueprint", url.Values{"AgentIdentity": {entratest.DemoAgentIdentityID}}, accepts); status != 400 || text != "Bad Request" {
+	if status, text := ask(own, "agenticblueprint", url.Values{"AgentIdentity": {entratest.DemoAgentIdentityID}}, accepts); status != 400 || text != "Bad Request: api_unknown (apis)" {
 		t.Errorf("blueprint token: got %d %s", status, text)
 	}
 	signedIn := http.Header{"Authorization": {d.bearer(t, entratest.DemoClientID)[1]}, "Accept": {"application/json"}}

@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,16 +15,19 @@ import (
 )
 
 // failSidecar answers a request that came to nothing. rule is what an override
-// would have gone against, if it was one.
-func (h *Handler) failSidecar(w http.ResponseWriter, issued broker.Issued, err error, rule string) {
+// would have gone against, if it was one; allow is the method of the route.
+func (h *Handler) failSidecar(w http.ResponseWriter, issued broker.Issued, err error, rule, allow string) {
 	status, wire := h.describe(err, issued.ID)
+	if unmet, ok := errors.AsType[*unmetChallenge](err); ok && wire.RefusedBy == client.ByEntra && wire.Claims == "" {
+		wire.Claims = unmet.claims
+	}
 	if wire.Reason == reasonOverride {
 		wire.Rule = rule
 	}
 	status = sidecarStatus(status, &wire)
 	switch {
 	case status == http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", http.MethodGet)
+		w.Header().Set("Allow", allow)
 	case wire.Claims != "":
 		challenge(w, h.broker.Rules().Policy.Cloud.Authority, issued, wire.Claims)
 	case status == http.StatusUnauthorized && isOfUserToken(wire.Reason):
@@ -77,7 +81,8 @@ type problemDetails struct {
 }
 
 // writeSidecarError writes an error of the auth sidecar. All that helps is in
-// its detail too, which is what the clients show.
+// its detail too, which is what the samples of its clients show. The Microsoft 365
+// Agents SDK shows the title alone: it has the reason, and the rule of the policy.
 func writeSidecarError(w http.ResponseWriter, status int, wire client.Error) {
 	header := w.Header()
 	if status == http.StatusUnauthorized && len(header["Www-Authenticate"]) == 0 {
@@ -86,6 +91,13 @@ func writeSidecarError(w http.ResponseWriter, status int, wire client.Error) {
 	setRetryAfter(w, wire.RetryAfter)
 	p := problemDetails{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: wire.Description, Error: wire}
 	p.Description = ""
+	if wire.Reason != "" {
+		p.Type = "urn:credfree:problem:" + wire.Reason
+		p.Title += ": " + wire.Reason
+		if wire.Rule != "" {
+			p.Title += " (" + wire.Rule + ")"
+		}
+	}
 	if wire.Hint != "" && !strings.HasSuffix(p.Detail, wire.Hint) {
 		p.Detail += ": " + wire.Hint
 	}

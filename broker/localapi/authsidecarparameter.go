@@ -11,6 +11,7 @@ type treatment int
 const (
 	honoured treatment = iota
 	ignored            // it changes no token
+	ofCalls            // it is part of a call, and ignored where there is none
 	refused            // it would change the token in a way that the policy has no word for
 )
 
@@ -36,6 +37,12 @@ const (
 	overrideTenant   = acquire + "Tenant"
 	overrideClaims   = acquire + "Claims"
 	overrideMachine  = acquire + "ManagedIdentity.UserAssignedClientId"
+	overridePath     = override + "RelativePath"
+	overrideMethod   = override + "HttpMethod"
+	overrideAccept   = override + "AcceptHeader"
+	overrideType     = override + "ContentType"
+	extraHeader      = override + "ExtraHeaderParameters."
+	extraQuery       = override + "ExtraQueryParameters."
 )
 
 // sidecarParameters are all that the auth sidecar reads, and ours.
@@ -54,12 +61,12 @@ var sidecarParameters = []sidecarParameter{
 	{acquire + "ForceRefresh", ignored, false, "Tokens are refreshed ahead of their end; one that an API no longer takes is replaced by passing its claims challenge on."},
 	{acquire + "CorrelationId", ignored, false, "Exchanges carry an id of the trace; the answer names it in " + correlationHeader + "."},
 	{override + "BaseUrl", ignored, false, "Where an API is stands in the policy."},
-	{override + "RelativePath", ignored, false, "Part of a call, which this is none."},
-	{override + "HttpMethod", ignored, false, "Part of a call, which this is none."},
-	{override + "AcceptHeader", ignored, false, "Part of a call, which this is none."},
-	{override + "ContentType", ignored, false, "Part of a call, which this is none."},
-	{override + "ExtraHeaderParameters.", ignored, false, "Part of a call, which this is none."},
-	{override + "ExtraQueryParameters.", ignored, false, "Part of a call, which this is none."},
+	{overridePath, ofCalls, false, "Path of the call below the API's base URL, and its query if there is one."},
+	{overrideMethod, ofCalls, false, "Method of the call; GET when absent."},
+	{overrideAccept, ofCalls, false, "Accept header of the call; application/json when absent."},
+	{overrideType, ofCalls, false, "Content-Type of the call; that of the request when absent."},
+	{extraHeader, ofCalls, false, "A header of the call."},
+	{extraQuery, ofCalls, false, "A parameter of the call's query."},
 
 	{acquire + "LongRunningWebApiSessionKey", refused, false, "leave it out: onBehalfOf.longRunning in the policy lets the agent go on with the token that it has"},
 	{acquire + "FmiPath", refused, false, "send " + agentIdentity + ": the blueprint's own tokens stay in the broker"},
@@ -80,47 +87,64 @@ func (q sidecarQuery) one(name string) string {
 // readSidecarQuery reads the parameters of a request; names are taken in any
 // case. Of what is not known, only that is passed over which does not look like
 // a choice of identity or an option.
-func readSidecarQuery(text string) (sidecarQuery, *badRequest) {
+func readSidecarQuery(text, route string) (sidecarQuery, *badRequest) {
+	q := sidecarQuery{}
+	problem := eachParameter(text, func(name, value string) *badRequest { return q.add(name, value, route) })
+	return q, problem
+}
+
+// eachParameter decodes a query, within limits, until add finds a problem.
+func eachParameter(text string, add func(name, value string) *badRequest) *badRequest {
 	if len(text) > maxQueryBytes {
-		return nil, &badRequest{status: http.StatusRequestURITooLong, reason: reasonBadRequest, message: "the query is larger than 16 KiB", hint: "send only the parameters of the token request"}
+		return &badRequest{status: http.StatusRequestURITooLong, reason: reasonBadRequest, message: "the query is larger than 16 KiB", hint: "send only the parameters of the token request"}
 	}
-	q, count := sidecarQuery{}, 0
+	count := 0
 	for pair := range strings.SplitSeq(text, "&") {
 		if pair == "" {
 			continue
 		}
 		if count++; count > 64 {
-			return nil, bad("there are too many parameters", "send only those of the token request")
+			return bad("there are too many parameters", "send only those of the token request")
 		}
 		name, value, _ := strings.Cut(pair, "=")
 		name, err1 := decode(name)
 		value, err2 := decode(value)
 		if err1 != nil || err2 != nil {
-			return nil, bad("a parameter has a broken percent-encoding", "encode parameters as application/x-www-form-urlencoded")
+			return bad("a parameter has a broken percent-encoding", "encode parameters as application/x-www-form-urlencoded")
 		}
-		if problem := q.add(name, value); problem != nil {
-			return nil, problem
+		if problem := add(name, value); problem != nil {
+			return problem
 		}
 	}
-	return q, nil
+	return nil
 }
 
-func (q sidecarQuery) add(name, value string) *badRequest {
+// add keeps what a parameter says. What is one of many, of the call's headers and
+// query, is kept under the name in the table with its own behind it.
+func (q sidecarQuery) add(name, value, route string) *badRequest {
 	p := knownParameter(name)
 	blank := strings.TrimSpace(value) == ""
 	switch {
 	case p == nil && looksMeant(name):
 		return notOverridden("an option or a choice of identity is not known", "use the parameters of "+openAPIPath)
-	case p == nil, p.treatment == ignored:
+	case p == nil, p.treatment == ignored, p.treatment == ofCalls && !isCall(route):
 	case blank && p.selects:
 		return bad(p.name+" is empty", "send it with its value, or leave it out for the agent's own identity")
 	case blank:
 	case p.treatment == refused:
 		return notOverridden(p.name+" is not taken", p.text)
-	case len(q[p.name]) > 0 && p.name != overrideScopes:
-		return bad(p.name+" is given twice", "give each parameter once, but for "+overrideScopes)
 	default:
-		q[p.name] = append(q[p.name], value)
+		key := p.name
+		switch key {
+		case extraQuery:
+			key += name[len(key):]
+		case extraHeader:
+			key += http.CanonicalHeaderKey(name[len(key):])
+		}
+		if len(q[key]) > 0 && key != overrideScopes {
+			return bad(p.name+" is given twice", "give each parameter once, but for "+overrideScopes)
+		}
+		q[key] = append(q[key], value)
 	}
 	return nil
 }

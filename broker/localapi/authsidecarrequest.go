@@ -14,16 +14,23 @@ import (
 type sidecarRequest struct {
 	broker.Request
 	rule string // path in the policy of what an override would go against; "" for none
+	call sidecarCall
 }
 
 // readSidecarRequest decodes a request. On a problem it holds what is known of
 // it, to be recorded.
-func readSidecarRequest(r *http.Request, p *policy.Policy, api string, forUser bool) (sidecarRequest, *badRequest) {
-	req := sidecarRequest{Request: broker.Request{Door: doorAuthSidecar, API: api, Raw: true}}
-	if r.Method != http.MethodGet {
+func (o SidecarOptions) readRequest(r *http.Request, p *policy.Policy, route, api string) (sidecarRequest, *badRequest) {
+	if name, ok := o.Names[api]; ok {
+		api = name
+	}
+	req := sidecarRequest{Request: broker.Request{Door: doorAuthSidecar, API: api, Raw: !isCall(route)}}
+	switch {
+	case isCall(route) && r.Method != http.MethodPost:
+		return req, &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "calls are asked for with POST", hint: "use POST, and " + overrideMethod + " for the method of the call"}
+	case !isCall(route) && r.Method != http.MethodGet:
 		return req, &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "authorization headers are asked for with GET", hint: "use GET"}
 	}
-	q, problem := readSidecarQuery(r.URL.RawQuery)
+	q, problem := o.readQuery(r.URL.RawQuery, route, &req)
 	if problem != nil {
 		return req, problem
 	}
@@ -31,7 +38,8 @@ func readSidecarRequest(r *http.Request, p *policy.Policy, api string, forUser b
 	if problem != nil {
 		return req, problem
 	}
-	if forUser {
+	own = own || o.Calls[api].RequestAppToken
+	if isForUser(route) {
 		problem = req.readUser(r, own)
 	} else {
 		req.Agent, req.Key, problem = ownCaller(r)
@@ -39,7 +47,10 @@ func readSidecarRequest(r *http.Request, p *policy.Policy, api string, forUser b
 	if problem != nil {
 		return req, problem
 	}
-	return req, req.readOptions(q, p)
+	if problem = req.readOptions(q, p); problem == nil && isCall(route) {
+		problem = req.readCall(q, p, o.Calls[api])
+	}
+	return req, problem
 }
 
 // readIdentity reads whom to act as. own says that the token is not on behalf of

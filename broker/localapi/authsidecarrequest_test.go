@@ -35,7 +35,7 @@ func TestSidecarIdentities(t *testing.T) {
 		"no machine":            {"optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=" + appID, "client_id=" + appID, true},
 		"system is not meant":   {"optionsOverride.AcquireTokenOptions.ManagedIdentity.UserAssignedClientId=" + vmObject, "client_id=" + vmObject, true},
 	} {
-		q, problem := readSidecarQuery(test.query)
+		q, problem := readSidecarQuery(test.query, routeHeader)
 		if problem != nil {
 			t.Errorf("%s: %v", name, problem)
 		}
@@ -131,7 +131,7 @@ func FuzzSidecarRequest(f *testing.F) {
 		if authorization != "" {
 			r.Header["Authorization"] = []string{authorization}
 		}
-		got, problem := readSidecarRequest(r, p, "graph", forUser)
+		got, problem := SidecarOptions{}.readRequest(r, p, map[bool]string{true: routeHeader, false: routeOwnHeader}[forUser], "graph")
 		if problem != nil {
 			if problem.status < 400 || problem.status == 404 || problem.status > 428 || problem.message == "" || problem.hint == "" {
 				t.Errorf("got problem %+v", problem)
@@ -153,6 +153,50 @@ func FuzzSidecarRequest(f *testing.F) {
 				t.Errorf("%q goes past the policy", query)
 			case equalWord(name, overrideScopes) && len(strings.Fields(got.Scope)) < len(strings.Fields(strings.Join(all, " "))):
 				t.Errorf("%q became the scopes %q", query, got.Scope)
+			}
+		}
+	})
+}
+
+// Whatever call is asked for: it stays below the API's base URL, has headers that
+// are the agent's to set, and nothing in it that would begin another request.
+func FuzzSidecarCall(f *testing.F) {
+	const extraH, extraQ = "optionsOverride.ExtraHeaderParameters.", "optionsOverride.ExtraQueryParameters."
+	for _, seed := range []string{"", "optionsOverride.RelativePath=/a/b?c=d", "optionsOverride.RelativePath=../x", "optionsOverride.RelativePath=a%252e%252e/%2e%2e", "optionsOverride.RelativePath=%5Cx",
+		"optionsOverride.HttpMethod=post", "optionsOverride.AcceptHeader=a%0D%0AX: y", extraH + "x=y", extraH + "authorization=x", extraH + "x%0d%0ay=z", extraQ + "a b=c%26d", "optionsoverride.extraheaderparameters.HOST=x",
+		"optionsOverride.RelativePath=//evil.example/x&optionsOverride.ContentType=a/b", "optionsOverride.Scopes=https://graph.microsoft.com/x"} {
+		f.Add(seed)
+	}
+	p := selectable()
+	p.APIs = map[string]policy.API{"graph": {Name: "graph", BaseURL: "https://graph.example/v1.0", Scopes: []string{"https://graph.example/.default"}}}
+	f.Fuzz(func(t *testing.T, query string) {
+		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		r.URL.RawQuery = query
+		got, problem := SidecarOptions{}.readRequest(r, p, routeOwnCall, "graph")
+		if problem != nil {
+			if problem.status != 400 && problem.status != 414 || problem.message == "" || problem.hint == "" {
+				t.Errorf("got problem %+v", problem)
+			}
+			return
+		}
+		if got.Raw || !slices.Contains(sidecarMethods, got.Method) || got.Path == "" || got.Path[0] != '/' {
+			t.Errorf("got %+v", got.Request)
+		}
+		for segment := range strings.SplitSeq(got.Path, "/") {
+			if strings.Trim(segment, ". ") == "" && segment != "" || strings.Contains(segment, "\\") {
+				t.Errorf("%q leads to %q", query, got.Path)
+			}
+		}
+		if target, problem := targetOf(p.APIs["graph"], got.call.escaped, &url.URL{RawQuery: got.call.query}); problem == nil &&
+			(target.Host != "graph.example" || target.Path != "/v1.0" && !strings.HasPrefix(target.Path, "/v1.0/")) {
+			t.Errorf("%q leads to %s", query, target)
+		}
+		if strings.ContainsFunc(got.call.query, func(c rune) bool { return c <= ' ' || c > '~' || c == '#' }) {
+			t.Errorf("%q becomes the query %q", query, got.call.query)
+		}
+		for name, values := range got.call.header {
+			if name != "Accept" && IsReservedHeader(http.CanonicalHeaderKey(name)) || !isToken(name) || len(values) != 1 || strings.ContainsAny(values[0], "\r\n\x00") {
+				t.Errorf("%q becomes the header %q: %q", query, name, values)
 			}
 		}
 	})

@@ -25,6 +25,8 @@ type Config struct {
 	// AuthSidecar opens the door of Microsoft's own sidecar. Its clients send no
 	// header that whoever makes an agent fetch a URL could not.
 	AuthSidecar bool
+	// Sidecar says how that door answers.
+	Sidecar SidecarOptions
 	// CallThrough says how APIs are called.
 	CallThrough CallThrough
 }
@@ -37,6 +39,8 @@ type Handler struct {
 	legacy  bool
 	sidecar bool
 	calls   CallThrough
+
+	sidecarOptions SidecarOptions
 }
 
 // New returns a Handler, or an error without a broker.
@@ -44,7 +48,7 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Broker == nil {
 		return nil, errors.New("the doors need a broker")
 	}
-	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, calls: cfg.CallThrough.withDefaults()}, nil
+	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, sidecarOptions: cfg.Sidecar, calls: cfg.CallThrough.withDefaults()}, nil
 }
 
 // ServeHTTP implements http.Handler.

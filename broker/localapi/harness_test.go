@@ -225,7 +225,7 @@ func (d *door) send(t testing.TB, method, path, body string, headers ...string) 
 	check(t, err)
 	check(t, resp.Body.Close())
 	a := answer{Response: resp, body: string(text)}
-	if strings.HasPrefix(a.body, "{") {
+	if resp.StatusCode >= 400 && strings.HasPrefix(a.body, "{") {
 		check(t, json.Unmarshal(text, &a.error))
 	}
 	return a

@@ -63,6 +63,8 @@ func everyDoor(t *testing.T, d *door, oauth, identity, sidecar, call int) (rows 
 	add(identity, exchangeRow{id: "imdsToken", target: imdsQuery + "&claims=" + fresh(), headers: asIMDS})
 	add(sidecar, exchangeRow{id: "AuthorizationHeader", target: header + "users?claims=" + fresh(), headers: user})
 	add(sidecar, exchangeRow{id: "AuthorizationHeaderUnauthenticated", target: ownHeader + "graph?claims=" + fresh()})
+	add(sidecar, exchangeRow{id: "DownstreamApi", target: "/DownstreamApi/users?claims=" + fresh(), headers: user})
+	add(sidecar, exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/tools?claims=" + fresh()})
 	for _, id := range calls {
 		claims, err := url.QueryUnescape(fresh())
 		check(t, err)
@@ -133,6 +135,7 @@ func describedWell(t *testing.T, described *description) {
 	for _, id := range append(reads, "health", "healthHead") {
 		rows = append(rows, exchangeRow{id: id, status: 200})
 	}
+	rows = append(rows, exchangeRow{id: "ValidateAuthorizationHeader", status: 200, headers: d.bearer(t, entratest.DemoClientID)})
 	described.run(t, d.url, rows...)
 }
 
@@ -170,9 +173,25 @@ func describedRefusals(t *testing.T, described *description) {
 		exchangeRow{id: "AuthorizationHeaderUnauthenticated", target: ownHeader + "nowhere", status: 400},
 		exchangeRow{id: "AuthorizationHeaderUnauthenticated", target: ownHeader + "ruled", status: 403},
 		exchangeRow{id: "AuthorizationHeaderUnauthenticated", target: ownHeader + "graph?x=" + large[:20<<10], status: 414},
+		exchangeRow{id: "ValidateAuthorizationHeader", target: "/Validate?identity=%zz", status: 400, headers: user},
+		exchangeRow{id: "ValidateAuthorizationHeader", target: "/Validate", status: 401},
+		exchangeRow{id: "ValidateAuthorizationHeader", target: "/Validate", status: 403, headers: append([]string{"Origin", "null"}, user...)},
+		exchangeRow{id: "ValidateAuthorizationHeader", target: "/Validate?x=" + large[:20<<10], status: 414, headers: user},
 	)
+	api := map[string]string{"DownstreamApi": "users", "DownstreamApiUnauthenticated": "tools"}
+	for id, target := range map[string]string{"DownstreamApi": "/DownstreamApi/", "DownstreamApiUnauthenticated": "/DownstreamApiUnauthenticated/"} {
+		headers := user
+		if id != "DownstreamApi" {
+			headers = nil
+		}
+		rows = append(rows, exchangeRow{id: id, target: target + "nowhere", status: 400, headers: headers},
+			exchangeRow{id: id, target: target + "graph?identity=nobody", status: 403, headers: headers},
+			exchangeRow{id: id, target: target + api[id], body: strings.Repeat("a", 5<<20), status: 413, headers: headers},
+			exchangeRow{id: id, target: target + "graph?x=" + large[:20<<10], status: 414, headers: headers})
+	}
 	rows = append(rows, exchangeRow{id: "entraToken", target: "/a%2Fb/oauth2/v2.0/token", body: good, status: 404})
-	for id, target := range map[string]string{"appServiceToken": msi, "imdsToken": imdsQuery, "AuthorizationHeader": header + "users?", "AuthorizationHeaderUnauthenticated": ownHeader + "graph?"} {
+	for id, target := range map[string]string{"appServiceToken": msi, "imdsToken": imdsQuery, "AuthorizationHeader": header + "users?", "AuthorizationHeaderUnauthenticated": ownHeader + "graph?",
+		"ValidateAuthorizationHeader": "/Validate?", "DownstreamApi": "/DownstreamApi/users?", "DownstreamApiUnauthenticated": "/DownstreamApiUnauthenticated/tools?"} {
 		rows = append(rows, exchangeRow{id: id, target: target + "&x=" + large, status: 431})
 	}
 	for _, id := range calls {
@@ -203,7 +222,7 @@ func describedFailures(t *testing.T, described *description) {
 			d, _ := openCalls(t, everything, answering(200, "the API's"), withDoors)
 			rows := everyDoor(t, d, scenario.oauth, scenario.identity, scenario.sidecar, scenario.call)
 			if name == "full" {
-				rows = append(rows, exchangeRow{id: "introspect", body: "token=x", status: 503})
+				rows = append(rows, exchangeRow{id: "introspect", body: "token=x", status: 503}, exchangeRow{id: "ValidateAuthorizationHeader", status: 503, headers: d.bearer(t, entratest.DemoClientID)})
 			}
 			d.bearer(t, entratest.DemoClientID)
 			scenario.broken(t, d)
@@ -212,7 +231,7 @@ func describedFailures(t *testing.T, described *description) {
 	}
 	limited := open(t, func(dir string) string { return everything(dir) + "    limits: {perMinute: 1}\n" })
 	described.run(t, limited.url, exchangeRow{id: "token", body: good, status: 200}, exchangeRow{id: "token", body: good, status: 429},
-		exchangeRow{id: "introspect", body: "token=x", status: 429})
+		exchangeRow{id: "introspect", body: "token=x", status: 429}, exchangeRow{id: "ValidateAuthorizationHeader", status: 429, headers: limited.bearer(t, entratest.DemoClientID)})
 }
 
 func behaving(behavior entratest.Behavior) func(*testing.T, *door) {
@@ -223,6 +242,8 @@ func describedClosed(t *testing.T, described *description) {
 	d := open(t, everything, func(cfg *localapi.Config) { cfg.AuthSidecar = false })
 	described.run(t, d.url, exchangeRow{id: "AuthorizationHeader", target: header + "users", status: 404},
 		exchangeRow{id: "AuthorizationHeaderUnauthenticated", target: ownHeader + "graph", status: 404},
+		exchangeRow{id: "ValidateAuthorizationHeader", status: 404}, exchangeRow{id: "DownstreamApi", target: "/DownstreamApi/users", status: 404},
+		exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/graph", status: 404},
 		exchangeRow{id: "health", status: 404}, exchangeRow{id: "healthHead", status: 404},
 		exchangeRow{id: "openapi", status: 200}) // whatever doors are open
 	if whole := d.send(t, http.MethodGet, "/openapi/v1.json", ""); whole.body != string(localapi.OpenAPI()) {
@@ -244,7 +265,12 @@ func describedCalls(t *testing.T, described *description) {
 	for _, id := range calls {
 		described.run(t, d.url, exchangeRow{id: id, target: "/call/tools/x", status: 418}, exchangeRow{id: id, target: "/call/tools/hang", status: 504})
 	}
+	user := d.bearer(t, entratest.DemoClientID)
+	described.run(t, d.url, exchangeRow{id: "DownstreamApi", target: "/DownstreamApi/users?optionsOverride.RelativePath=hang", headers: user, status: 504},
+		exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/tools?optionsOverride.RelativePath=hang", status: 504})
 	a.Close()
+	described.run(t, d.url, exchangeRow{id: "DownstreamApi", target: "/DownstreamApi/users", headers: user, status: 502},
+		exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/tools", status: 502})
 	for _, id := range calls {
 		described.run(t, d.url, exchangeRow{id: id, target: "/call/tools/x", status: 502})
 	}

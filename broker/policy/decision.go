@@ -41,6 +41,9 @@ type Request struct {
 	// good, and issued for an identity of its own. No scope, API or call is looked
 	// at, and of the user only that the token is verified and the user not blocked.
 	Inspect bool
+	// Scoped is about Inspect: the token must also have what onBehalfOf.scopes
+	// demands.
+	Scoped bool
 	// Now is the time at which to decide. Zero counts as past every expiry.
 	Now time.Time
 }

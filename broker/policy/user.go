@@ -30,13 +30,17 @@ func (a *Agent) mayActFor(d *Decision, r *Request, t *trace) bool {
 }
 
 // mayInspect is step 5 of a request that wants no token: the user has been
-// verified and is not blocked. Whom the agent may act for is not asked: it does
-// not act.
+// verified and is not blocked, and the token has the scopes that are demanded, if
+// that matters. Whom the agent may act for is not asked: it does not act.
 func (a *Agent) mayInspect(d *Decision, r *Request, t *trace) bool {
 	if !a.knowsUser(d, r, t) {
 		return false
 	}
 	d.Rule = a.rules.user
+	rule := a.rules.user + ".scopes"
+	if r.Scoped && !hasAll(r.User.Scopes, a.OnBehalfOf.RequiredScopes) && !t.refuse(d, stepUser, UserScopeMissing, rule, userHint(UserScopeMissing, rule)) {
+		return false
+	}
 	if t != nil {
 		t.pass(stepUser, a.rules.user, "the token is that of user "+clip(r.User.ObjectID)+" of tenant "+clip(r.User.Tenant))
 	}

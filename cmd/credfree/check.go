@@ -49,9 +49,14 @@ func checkCommand(std stdio) *cli.Command {
 		Flags: []cli.Flag{
 			configFlag(),
 			formatFlag("text", "json"),
+			&cli.BoolFlag{Name: "from-environment", Usage: "check the policy that the environment makes, as serve does without --config"},
+			&cli.BoolFlag{Name: "print", Usage: "print the policy as a file instead: with --from-environment, one to start from"},
 			&cli.BoolFlag{Name: "strict-warnings", Usage: "fail when there are warnings too"},
 		},
 		Action: func(c *cli.Context) error {
+			if c.Bool("from-environment") {
+				return checkEnvironment(c, std)
+			}
 			if err := flagsOnly(c, "config"); err != nil {
 				return err
 			}
@@ -69,6 +74,30 @@ func checkCommand(std stdio) *cli.Command {
 			return checked.print(std)
 		},
 	}
+}
+
+// checkEnvironment checks, or prints, the policy that the environment makes.
+func checkEnvironment(c *cli.Context, std stdio) error {
+	if err := flagsOnly(c); err != nil {
+		return err
+	}
+	format, err := formatOf(c, "text", "json")
+	if err != nil {
+		return err
+	}
+	found, err := readEnvironment(os.Environ())
+	if err != nil {
+		return err
+	}
+	if c.Bool("print") {
+		_, err := std.out.Write(found.text)
+		return err
+	}
+	checked := checkedPolicy(environmentName, found.policy, found.text, time.Now(), c.Bool("strict-warnings"))
+	if format == "json" {
+		return checked.printJSON(std.out)
+	}
+	return checked.print(std)
 }
 
 // loadPolicy reads and parses a policy file. Its error lists every problem.

@@ -38,9 +38,9 @@ type finding struct {
 // checkPolicy reads a policy file and says what it finds. The error says that
 // the file cannot be read at all.
 func checkPolicy(path string, now time.Time, strict bool) (*checked, error) {
-	found := &checked{File: path, Problems: []finding{}, Warnings: []finding{}}
 	p, data, err := parsePolicy(path)
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
+		found := &checked{File: path, Problems: []finding{}, Warnings: []finding{}}
 		for _, problem := range problems {
 			found.Problems = append(found.Problems, finding(problem))
 		}
@@ -49,13 +49,19 @@ func checkPolicy(path string, now time.Time, strict bool) (*checked, error) {
 	if err != nil {
 		return nil, err
 	}
+	return checkedPolicy(path, p, data, now, strict), nil
+}
+
+// checkedPolicy is what there is to say about a policy without problems.
+func checkedPolicy(path string, p *policy.Policy, data []byte, now time.Time, strict bool) *checked {
+	found := &checked{File: path, Problems: []finding{}, Warnings: []finding{}}
 	for _, warning := range slices.Concat(p.Warnings, expiryWarnings(path, data, p, now)) {
 		found.Warnings = append(found.Warnings, finding(warning))
 	}
 	slices.SortStableFunc(found.Warnings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 	found.Revision, found.Agents, found.Identities = p.Revision, len(p.Agents), len(p.Identities)
 	found.OK = !strict || len(found.Warnings) == 0
-	return found, nil
+	return found
 }
 
 // expiryWarnings names the agents that have expired, or soon will.

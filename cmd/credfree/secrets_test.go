@@ -54,19 +54,28 @@ func startService(t testing.TB, agents func(dir string) string) *running {
 // startServiceWith runs the policy that is made of the lab's header.
 func startServiceWith(t testing.TB, write func(header, dir string) string) *running {
 	t.Helper()
+	return startConfigured(t, func(lab *lab, dir string) serviceConfig {
+		p, err := policy.Parse(filepath.Join(dir, "credfree.yaml"), []byte(write(lab.header(), dir)))
+		check(t, err)
+		return serviceConfig{policy: p}
+	})
+}
+
+// startConfigured runs what is made of the lab.
+func startConfigured(t testing.TB, configure func(lab *lab, dir string) serviceConfig) *running {
+	t.Helper()
 	dir := t.TempDir()
 	r := &running{spans: tracetest.NewInMemoryExporter(), key: "a-key-that-nobody-may-see-anywhere"}
 	check(t, os.WriteFile(filepath.Join(dir, "key"), []byte(r.key), 0o600))
 	lab, err := startLab(labConfig{dir: dir, workloadLifetime: time.Hour})
 	check(t, err)
 	r.lab = lab
-	p, err := policy.Parse(filepath.Join(dir, "credfree.yaml"), []byte(write(lab.header(), dir)))
-	check(t, err)
 	log := slog.New(slog.NewJSONHandler(locked{&r.mu, &r.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	telemetry, err := newTelemetry(t.Context(), log, sdktrace.NewSimpleSpanProcessor(r.spans))
 	check(t, err)
-	r.service, err = newService(serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir,
-		audit: locked{&r.mu, &r.audit}, telemetry: telemetry, log: log})
+	cfg := configure(lab, dir)
+	cfg.listen, cfg.adminListen, cfg.socketDir, cfg.audit, cfg.telemetry, cfg.log = "127.0.0.1:0", "127.0.0.1:0", dir, locked{&r.mu, &r.audit}, telemetry, log
+	r.service, err = newService(cfg)
 	check(t, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var serving sync.WaitGroup

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,10 +31,11 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "audit-log", Usage: "append the audit log to `FILE` instead", EnvVars: []string{"CREDFREE_AUDIT_LOG"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
+			&cli.StringFlag{Name: "auth-sidecar-compatibility", Usage: "what that door does with overrides that it does not allow: `MODE` refuse, or silent to pass over them as Microsoft's does", Value: overridesRefused, EnvVars: []string{"CREDFREE_AUTH_SIDECAR_COMPATIBILITY"}},
 			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := flagsOnly(c, "config"); err != nil {
+			if err := flagsOnly(c); err != nil {
 				return err
 			}
 			return serve(c, std)
@@ -43,14 +45,19 @@ func serveCommand(std stdio) *cli.Command {
 
 func serve(c *cli.Context, std stdio) (err error) {
 	path := c.String("config")
-	p, data, err := readPolicy(path)
+	found, err := policySource(path)
 	if err != nil {
 		return err
 	}
+	if err := found.sidecarFlags(c); err != nil {
+		return err
+	}
+	p, data := found.policy, found.text
 	log := newLogger(std.err, c.Bool("verbose"))
 	for _, warning := range p.Warnings {
 		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
+	found.report(log)
 	audit := std.out
 	if path := c.String("audit-log"); path != "" {
 		file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -65,8 +72,8 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	s, err := newService(serviceConfig{
-		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
-		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, telemetry: telemetry, log: log,
+		policy: p, listen: found.listen, adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
+		hosts: c.StringSlice("host"), authSidecar: found.authSidecar, sidecar: found.sidecar, audit: audit, telemetry: telemetry, log: log,
 	})
 	if err != nil {
 		return err
@@ -78,7 +85,9 @@ func serve(c *cli.Context, std stdio) (err error) {
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
-	watch.Go(func() { s.watchPolicy(watching, path, data) })
+	if path != "" {
+		watch.Go(func() { s.watchPolicy(watching, path, data) })
+	}
 	defer watch.Wait()
 	defer stop()
 	if err := s.serve(c.Context); err != nil {
@@ -86,6 +95,40 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// What the door of Microsoft's own sidecar does with overrides that its own
+// passes over.
+const (
+	overridesRefused = "refuse"
+	overridesSilent  = "silent"
+)
+
+// sidecarFlags are the flags that the environment may have an opinion about.
+func (f *fromEnvironment) sidecarFlags(c *cli.Context) error {
+	switch c.String("auth-sidecar-compatibility") {
+	case overridesRefused:
+	case overridesSilent:
+		f.sidecar.Silent = true
+	default:
+		return fail(exitUsage, errors.New("flag --auth-sidecar-compatibility is neither refuse nor silent"), "write refuse, or leave it out")
+	}
+	f.authSidecar = f.authSidecar || c.Bool("auth-sidecar")
+	if f.listen == "" || c.IsSet("listen") {
+		f.listen = c.String("listen")
+	}
+	return nil
+}
+
+// report logs what is worth knowing about where the policy comes from.
+func (f *fromEnvironment) report(log *slog.Logger) {
+	for _, note := range f.notes {
+		log.Warn("environment: " + note)
+	}
+	if f.sidecar.Silent && f.authSidecar {
+		log.Warn("the door of Microsoft's sidecar passes over what it does not allow: a client may get a token of another identity than it asks for",
+			"hint", "this is for trying clients out: leave --auth-sidecar-compatibility out")
+	}
 }
 
 // newLogger writes text for people and JSON for everything else.

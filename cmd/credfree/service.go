@@ -32,6 +32,7 @@ type serviceConfig struct {
 	socketDir   string // folder of the agents' unix sockets
 	hosts       []string
 	authSidecar bool // whether its door is open
+	sidecar     localapi.SidecarOptions
 	audit       io.Writer
 	telemetry   *telemetry
 	log         *slog.Logger
@@ -89,7 +90,7 @@ func (s *service) assemble() error {
 	if err != nil {
 		return err
 	}
-	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, CallThrough: localapi.CallThrough{
+	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, Sidecar: cfg.sidecar, CallThrough: localapi.CallThrough{
 		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(),
 	}})
 	if err != nil {
