@@ -31,6 +31,7 @@ type Broker struct {
 	sessions *sessions
 	groups   *groups
 	seen     *seen
+	released *releases
 	last     atomic.Pointer[lastExchange]
 
 	using sync.Mutex // lets one Use at a time
@@ -63,6 +64,9 @@ func New(cfg Config, rules Rules) (*Broker, error) {
 		problems = append(problems, err)
 	}
 	if b.seen, err = newSeen(); err != nil {
+		problems = append(problems, err)
+	}
+	if b.released, err = newReleases(); err != nil {
 		problems = append(problems, err)
 	}
 	if err := errors.Join(problems...); err != nil {

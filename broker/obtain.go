@@ -81,7 +81,9 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 			plain.Claims = [32]byte{}
 			b.cfg.Cache.Drop(plain)
 		}
-		return b.entry(token, w), nil
+		entry := b.entry(token, w)
+		b.remember(key, w, token, entry.Lifetime)
+		return entry, nil
 	}
 }
 

@@ -19,20 +19,22 @@ type Selection struct {
 
 // Purge forgets the tokens and ends the sessions that match, and returns how
 // many there were. Exchanges in flight for them go to nobody. Tokens that agents
-// hold already live on until they expire.
+// hold already live on until they expire, but are not active to Introspect.
 func (b *Broker) Purge(s Selection) (tokens, sessions int) {
 	g := b.rules.Load()
 	// First what new tokens can be made from.
 	sessions = b.sessions.end(func(agent, identity, userID string) bool {
 		return (s.Agent == "" || s.Agent == agent) && s.isIdentity(identity) && (s.User == "" || s.User == userID)
 	})
-	tokens = b.cfg.Cache.Purge(func(key cache.Key) bool {
+	match := func(key cache.Key) bool {
 		if key.Agent == "" {
 			return s.matchesLeg(key, g)
 		}
 		return (s.Agent == "" || s.Agent == key.Agent) && s.isIdentity(key.Identity) && (s.User == "" || s.User == key.UserID) &&
 			(s.Scope == "" || slices.Contains(strings.Fields(key.Scopes), s.Scope))
-	})
+	}
+	tokens = b.cfg.Cache.Purge(match)
+	b.released.forget(match)
 	return tokens, sessions
 }
 
@@ -63,7 +65,9 @@ func (s Selection) matchesLeg(key cache.Key, g *generation) bool {
 func (b *Broker) purgeForbidden(before, now *generation) {
 	if before.Exchange != now.Exchange {
 		b.sessions.end(func(string, string, string) bool { return true })
-		b.cfg.Cache.Purge(func(cache.Key) bool { return true })
+		everything := func(cache.Key) bool { return true }
+		b.cfg.Cache.Purge(everything)
+		b.released.forget(everything)
 		return
 	}
 	changed := map[string]bool{} // agents whose rules about users are others
@@ -78,14 +82,16 @@ func (b *Broker) purgeForbidden(before, now *generation) {
 		name, memberName, _ := strings.Cut(identity, "/")
 		return forUser(agent) || now.principals[member{name, memberName}] == nil
 	})
-	b.cfg.Cache.Purge(func(key cache.Key) bool {
+	forbidden := func(key cache.Key) bool {
 		if key.Agent == "" {
 			return !now.hasLeg(key)
 		}
 		onBehalfOf := key.UserID != ""
 		return onBehalfOf && forUser(key.Agent) ||
 			!now.permits(key.Agent, key.Identity, key.Tenant, key.Client, key.Scopes, onBehalfOf)
-	})
+	}
+	b.cfg.Cache.Purge(forbidden)
+	b.released.forget(forbidden)
 }
 
 // hasLeg reports whether an identity still needs the intermediate token.

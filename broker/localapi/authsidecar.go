@@ -21,7 +21,6 @@ const (
 	routeOwnCall   = "/DownstreamApiUnauthenticated/"       // as routeOwnHeader
 	routeValidate  = "/Validate"
 	routeHealth    = "/healthz"
-	routeOpenAPI   = "/openapi/v1.json"
 )
 
 func isCall(route string) bool    { return route == routeCall || route == routeOwnCall }
@@ -36,7 +35,7 @@ const (
 // sidecarRoute finds the route at a path, which has no final slash, and the API
 // that it names. It is "" where there is none.
 func sidecarRoute(path string) (route, api string) {
-	for _, route := range []string{routeValidate, routeHealth, routeOpenAPI} {
+	for _, route := range []string{routeValidate, routeHealth} {
 		if equalWord(path, route) {
 			return route, ""
 		}
@@ -72,8 +71,6 @@ func (h *Handler) authSidecar(w http.ResponseWriter, r *http.Request) {
 		h.validate(w, r)
 	case routeHealth:
 		writeSidecar(w, r, plainText, []byte("Healthy"))
-	default:
-		writeSidecar(w, r, sidecarJSON, sidecarDocument())
 	}
 }
 

@@ -126,7 +126,7 @@ func (q sidecarQuery) add(name, value, route string) *badRequest {
 	blank := strings.TrimSpace(value) == ""
 	switch {
 	case p == nil && looksMeant(name):
-		return notOverridden("an option or a choice of identity is not known", "use the parameters of "+routeOpenAPI)
+		return notOverridden("an option or a choice of identity is not known", "use the parameters of "+openAPIPath)
 	case p == nil, p.treatment == ignored, p.treatment == ofCalls && !isCall(route):
 	case blank && p.selects:
 		return bad(p.name+" is empty", "send it with its value, or leave it out for the agent's own identity")

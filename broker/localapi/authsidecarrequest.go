@@ -178,19 +178,14 @@ func (req *sidecarRequest) readOptions(q sidecarQuery, p *policy.Policy) *badReq
 	return nil
 }
 
-// keepTenant refuses a tenant that is not the identity's. Which identity it is
-// when none is named depends on the agent, who is not known yet: then it has to
-// be the tenant of all.
+// keepTenant refuses a tenant that is not the identity's, see isTenantOf.
 func (req *sidecarRequest) keepTenant(p *policy.Policy, tenant string) *badRequest {
-	name, _, _ := strings.Cut(req.Identity, "/")
-	for other, identity := range p.Identities {
-		if (name == "" || name == other) && !strings.EqualFold(identity.Tenant, tenant) {
-			req.rule = "tenant"
-			if name != "" {
-				req.rule = "identities." + name
-			}
-			return notOverridden("this is not the tenant of the identity", "leave "+overrideTenant+" out, write the tenant as the policy does, or send "+byName+" with the name of an identity in that tenant")
-		}
+	if isTenantOf(p, req.Identity, tenant) {
+		return nil
 	}
-	return nil
+	req.rule = "tenant"
+	if name, _, _ := strings.Cut(req.Identity, "/"); name != "" {
+		req.rule = "identities." + name
+	}
+	return notOverridden("this is not the tenant of the identity", "leave "+overrideTenant+" out, write the tenant as the policy does, or send "+byName+" with the name of an identity in that tenant")
 }

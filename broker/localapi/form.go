@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,7 @@ type form []parameter
 
 type parameter struct{ name, value string }
 
+// get returns the value of a parameter, or its first; "" when it is absent.
 func (f form) get(name string) string {
 	for _, p := range f {
 		if p.name == name {
@@ -28,8 +30,9 @@ func (f form) get(name string) string {
 }
 
 // readForm reads the parameters from the body alone: what is in a URL ends in
-// logs. A parameter given twice is refused, as RFC 6749 §3.2 demands.
-func readForm(r *http.Request) (form, *badRequest) {
+// logs. A parameter given twice is refused, as RFC 6749 §3.2 demands, but for
+// those that a later RFC makes a list of.
+func readForm(r *http.Request, lists ...string) (form, *badRequest) {
 	if r.URL.RawQuery != "" {
 		return nil, bad("parameters stand in the URL", "send them in the body: what is in a URL ends up in logs")
 	}
@@ -38,16 +41,19 @@ func readForm(r *http.Request) (form, *badRequest) {
 			return nil, &badRequest{status: http.StatusUnsupportedMediaType, reason: reasonBadRequest, message: "the body is not a form", hint: "send Content-Type: application/x-www-form-urlencoded"}
 		}
 	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, &badRequest{status: http.StatusUnsupportedMediaType, reason: reasonBadRequest, message: "the body is compressed", hint: "send the form as it is, without Content-Encoding"}
+	}
 	body, problem := readBody(r)
 	if problem != nil {
 		return nil, problem
 	}
-	return parseForm(body)
+	return parseForm(body, lists...)
 }
 
 // parseForm reads the parameters of a form, or of a query: they are encoded in
 // the same way.
-func parseForm(text string) (form, *badRequest) {
+func parseForm(text string, lists ...string) (form, *badRequest) {
 	f := make(form, 0, 8)
 	for text != "" {
 		var pair string
@@ -62,7 +68,7 @@ func parseForm(text string) (form, *badRequest) {
 			return nil, bad("a parameter has a broken percent-encoding", "encode parameters as application/x-www-form-urlencoded")
 		}
 		for _, p := range f {
-			if p.name == name {
+			if p.name == name && !slices.Contains(lists, name) {
 				return nil, bad("a parameter is given twice", "give each parameter once")
 			}
 		}

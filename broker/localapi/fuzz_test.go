@@ -65,13 +65,15 @@ func FuzzTokenRequest(f *testing.F) {
 	user := "&scope=https%3A%2F%2Fa%2F.default"
 	for _, seed := range []string{"grant_type=client_credentials&resource=https://a/", "grant_type=client_credentials&audience=a&resource=a/&scope=a/b",
 		"grant_type=" + url.QueryEscape(grantTokenExchange) + "&subject_token=x&subject_token_type=" + url.QueryEscape(typeJWT) + user,
-		"grant_type=" + url.QueryEscape(grantJWTBearer) + "&assertion=x&requested_token_use=on_behalf_of" + user, "grant_type=password", "scope=+&resource=+"} {
+		"grant_type=" + url.QueryEscape(grantJWTBearer) + "&assertion=x&requested_token_use=on_behalf_of" + user, "grant_type=password", "scope=+&resource=+",
+		"grant_type=client_credentials&resource=a&resource=a/&audience=a&client_id=" + appID} {
 		f.Add(seed)
 	}
+	p := selectable()
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest(http.MethodPost, "/oauth2/token", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		got, problem := readTokenRequest(r)
+		got, problem := readTokenRequest(r, p)
 		if problem != nil {
 			if problem.status < 400 || problem.message == "" || problem.hint == "" {
 				t.Errorf("got problem %+v", problem)

@@ -76,6 +76,9 @@ type door struct {
 
 const (
 	metadataPath = "/.well-known/oauth-authorization-server"
+	// The older name of the same document (RFC 8414 §5), which some clients look
+	// for first, and others alone.
+	openIDMetadataPath = "/.well-known/openid-configuration"
 
 	// The real IMDS takes the first word in any case, and the rest as it is.
 	imdsRoot = "/metadata"
@@ -93,8 +96,14 @@ func doorAt(u *url.URL) door {
 	case u.RawPath != "":
 	case path == client.TokenPath:
 		return door{doorOAuth, (*Handler).token, writeError}
-	case path == metadataPath:
+	case path == metadataPath, path == openIDMetadataPath:
 		return door{doorOAuth, (*Handler).metadata, writeError}
+	case path == introspectionPath:
+		return door{doorOAuth, (*Handler).introspect, writeError}
+	case equalWord(path, openAPIPath): // the auth sidecar has it in any case
+		return door{"", (*Handler).openAPI, writeError}
+	case entraTenant(path) != "":
+		return door{doorOAuth, (*Handler).token, writeError}
 	case path == client.ManagedIdentityPath:
 		return door{doorManagedIdentity, (*Handler).appService, writeManagedIdentityError}
 	case len(path) == len(imdsRoot+imdsPath) && strings.EqualFold(path[:len(imdsRoot)], imdsRoot) && path[len(imdsRoot):] == imdsPath:
@@ -121,7 +130,7 @@ func plainPath(path string) string {
 func (h *Handler) nothing(w http.ResponseWriter, r *http.Request) {
 	wire := client.Error{Code: "not_found", RefusedBy: client.ByBroker,
 		Description: "there is no door at this path", Hint: "ask for tokens with POST " + client.TokenPath}
-	if len(r.Header["X-Identity-Header"]) > 0 && r.Method == http.MethodGet {
+	if len(r.Header["X-Identity-Header"]) > 0 && r.Method == http.MethodGet && r.URL.RawPath == "" {
 		wire.Code, wire.Hint = "invalid_request", "let IDENTITY_ENDPOINT end in "+client.ManagedIdentityPath
 		writeManagedIdentityError(w, http.StatusBadRequest, wire)
 		return

@@ -107,9 +107,7 @@ func open(t testing.TB, agents func(dir string) string, options ...func(*localap
 	check(t, err)
 	check(t, os.WriteFile(d.file, []byte(text), 0o600))
 	check(t, os.WriteFile(filepath.Join(dir, "key"), []byte(keyText+"\n"), 0o600))
-	p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
-		"\nsources: {pod: {file: {path: "+d.file+"}}}"+identities+"agents:\n"+agents(dir)))
-	check(t, err)
+	p := d.policy(t, agents(dir))
 	transport, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: d.entra.RoundTripper()})
 	check(t, err)
 	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: d.entra.RoundTripper()})
@@ -129,9 +127,18 @@ func open(t testing.TB, agents func(dir string) string, options ...func(*localap
 	}
 	handler, err := localapi.New(cfg)
 	check(t, err)
-	d.serve(t, &http.Server{Handler: handler, ConnContext: peer.ConnContext, ReadHeaderTimeout: 5 * time.Second})
+	d.serve(t, &http.Server{Handler: handler, ConnContext: peer.ConnContext, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 32 << 10, DisableGeneralOptionsHandler: true})
 	t.Cleanup(func() { check(t, tokens.Close(context.WithoutCancel(t.Context()))) })
 	return d
+}
+
+// policy is that of the broker, with other agents.
+func (d *door) policy(t testing.TB, agents string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
+		"\nsources: {pod: {file: {path: "+d.file+"}}}"+identities+"agents:\n"+agents))
+	check(t, err)
+	return p
 }
 
 func (d *door) serve(t testing.TB, server *http.Server) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/client"
+	"github.com/credfree/credfree/broker/policy"
 )
 
 const (
@@ -20,7 +21,7 @@ const (
 
 // token is the OAuth 2.0 token endpoint (RFC 6749 §3.2).
 func (h *Handler) token(w http.ResponseWriter, r *http.Request) {
-	asked, problem := readTokenRequest(r)
+	asked, problem := readTokenRequest(r, h.broker.Rules().Policy)
 	issued, err := h.issue(w, r, asked.Request, problem)
 	if err == nil {
 		members := oauthMembers
@@ -48,12 +49,12 @@ func (h *Handler) token(w http.ResponseWriter, r *http.Request) {
 
 // readTokenRequest decodes a request. On a problem it holds what is known of
 // it, to be recorded.
-func readTokenRequest(r *http.Request) (tokenRequest, *badRequest) {
+func readTokenRequest(r *http.Request, p *policy.Policy) (tokenRequest, *badRequest) {
 	req := tokenRequest{Request: broker.Request{Door: doorOAuth, Raw: true}}
 	if r.Method != http.MethodPost {
 		return req, &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "tokens are asked for with POST", hint: "use POST " + client.TokenPath + " with a form"}
 	}
-	f, problem := readForm(r)
+	f, problem := readForm(r, "resource", "audience")
 	if problem != nil {
 		return req, problem
 	}
@@ -67,8 +68,16 @@ func readTokenRequest(r *http.Request) (tokenRequest, *badRequest) {
 	if req.Claims, problem = readClaims(f); problem != nil {
 		return req, problem
 	}
-	req.Agent, req.Key, problem = credentials(r, f)
-	return req, problem
+	if req.Agent, req.Key, problem = credentials(r, f); problem != nil {
+		return req, problem
+	}
+	if req.Identity == "" {
+		req.Identity = onlyIdentity(p, req.Agent)
+	}
+	if tenant := entraTenant(plainPath(r.URL.Path)); tenant != "" && !isTenantOf(p, req.Identity, tenant) {
+		return req, bad("the tenant in the path is not that of the identity", "write the tenant as the policy does, or use "+client.TokenPath)
+	}
+	return req, nil
 }
 
 // readClaims reads a claims challenge to satisfy, from any door.

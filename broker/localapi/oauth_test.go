@@ -191,10 +191,14 @@ func TestMetadata(t *testing.T) {
 		"issuer": d.url, "token_endpoint": d.url + "/oauth2/token", "response_types_supported": []any{},
 		"grant_types_supported":                 []any{"client_credentials", tokenExchange, jwtBearer},
 		"token_endpoint_auth_methods_supported": []any{"none", "client_secret_basic", "client_secret_post"},
-		"claims_parameter_supported":            true, "resource_parameter_supported": true,
+		"introspection_endpoint":                d.url + "/oauth2/introspect", "introspection_endpoint_auth_methods_supported": []any{"none", "client_secret_basic", "client_secret_post"},
+		"claims_parameter_supported": true, "resource_parameter_supported": true,
 	}
 	if diff := cmp.Diff(want, metadata); diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
+	}
+	if other := d.send(t, http.MethodGet, "/.well-known/openid-configuration", ""); other.body != got.body {
+		t.Errorf("the document's other name has %s", other.body)
 	}
 	if got := d.send(t, http.MethodPost, "/.well-known/oauth-authorization-server", ""); got.StatusCode != 405 {
 		t.Errorf("POST: got %d, want 405", got.StatusCode)

@@ -8,14 +8,18 @@ import (
 
 // readTarget reads the scopes that are asked for. They may be named by the
 // resource that they belong to, be it called resource (RFC 8707 §2.2) or
-// audience (RFC 8693 §2.1).
+// audience (RFC 8693 §2.1). Both may be given several times; Entra's tokens are
+// for one API, and so is every answer.
 func (req *tokenRequest) readTarget(f form) *badRequest {
-	target := f.get("resource")
-	if audience := f.get("audience"); audience != "" {
-		if target != "" && trimSlash(target) != trimSlash(audience) {
-			return badTarget("resource and audience are not the same", "name the one API that the token is for, once")
+	target := ""
+	for _, p := range f {
+		switch {
+		case p.name != "resource" && p.name != "audience", p.value == "":
+		case target != "" && trimSlash(target) != trimSlash(p.value):
+			return badTarget("several resources or audiences are named", "name the one API that the token is for, once; ask for a token of another API in a request of its own")
+		default:
+			target = p.value
 		}
-		target = audience
 	}
 	req.Scope = f.get("scope")
 	if req.Grant == grantJWTBearer {

@@ -35,7 +35,13 @@ func TestTargets(t *testing.T) {
 		"a tab":                      {form("resource", resource+"\t"), 400, "invalid_target", "white space"},
 		"the token exchange":         {form("resource", "api://AzureADTokenExchange"), 400, "invalid_target", "keeps them"},
 		"a slash alone":              {form("resource", "/"), 400, "invalid_target", "resource"},
-		"twice":                      {form("resource", resource, "resource", "https://vault.azure.net"), 400, "invalid_request", "once"},
+		"twice":                      {form("resource", resource, "resource", resource+"/"), 200, "", graph},
+		"an audience twice":          {form("audience", resource, "audience", resource), 200, "", graph},
+		"two resources":              {form("resource", resource, "resource", "https://vault.azure.net"), 400, "invalid_target", "in a request of its own"},
+		"two audiences":              {form("audience", resource, "audience", "https://vault.azure.net"), 400, "invalid_target", "once"},
+		"a second one with scopes":   {form("resource", resource, "resource", "https://vault.azure.net", "scope", graph), 400, "invalid_target", "once"},
+		"an empty one beside":        {form("resource", "", "resource", resource), 200, "", graph},
+		"two scopes":                 {form("scope", graph, "scope", graph), 400, "invalid_request", "once"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := d.send(t, http.MethodPost, "/oauth2/token", "grant_type=client_credentials&"+test.body)
