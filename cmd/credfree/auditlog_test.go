@@ -1,0 +1,347 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/issuance"
+)
+
+// auditOf opens an audit log as the flags would.
+func auditOf(t *testing.T, args ...string) *auditLog {
+	t.Helper()
+	set := flag.NewFlagSet("serve", flag.ContinueOnError)
+	for _, f := range auditFlags() {
+		check(t, f.Apply(set))
+	}
+	check(t, set.Parse(args))
+	a, err := openAuditLog(cli.NewContext(cli.NewApp(), set, nil), nil)
+	check(t, err)
+	return a
+}
+
+// withAudit is a change that writes to a.
+func withAudit(a *auditLog) func(*running, *serviceConfig) {
+	return func(_ *running, cfg *serviceConfig) {
+		cfg.audit, cfg.auditFormat, cfg.auditDetail = a.Writer, a.format, a.describe
+	}
+}
+
+func (r *running) token(t *testing.T, scope string) int {
+	t.Helper()
+	status, _ := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+scope)
+	return status
+}
+
+func (r *running) ready(t *testing.T) (int, string) {
+	t.Helper()
+	return do(t, http.MethodGet, "http://"+r.adminAddr()+"/readyz", "")
+}
+
+// The audit log is moved, deleted, and loses its folder and its disk, under a
+// whole broker: no line is lost, there is no token without one, readiness says
+// so, and nothing has to be restarted. The chain holds over all of it.
+func TestAuditLogUnderTrouble(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	check(t, os.Mkdir(dir, 0o700))
+	path := filepath.Join(dir, "audit.log")
+	a := auditOf(t, "--audit-log", path, "--audit-chain")
+	defer func() { check(t, a.close()) }()
+	r := startServiceOf(t, func(header, _ string) string { return header + anyProcess() }, withAudit(a))
+	var kept []string // what was written, the oldest first
+	keep := func() {
+		text, err := os.ReadFile(path)
+		check(t, err)
+		kept = append(kept, string(text))
+	}
+	fine := func(what string) {
+		t.Helper()
+		if got := r.token(t, graphScope); got != http.StatusOK {
+			t.Errorf("%s: got %d, want a token", what, got)
+		}
+		if got, text := r.ready(t); got != http.StatusOK || !strings.Contains(text, path) {
+			t.Errorf("%s: got %d %s, want ready", what, got, text)
+		}
+	}
+	red := func(what string) {
+		t.Helper()
+		if got, text := r.ready(t); got != http.StatusServiceUnavailable || !strings.Contains(text, "until then there are no tokens") {
+			t.Errorf("%s: got %d %s before any request, want not ready", what, got, text)
+		}
+		if got := r.token(t, graphScope); got != http.StatusServiceUnavailable {
+			t.Errorf("%s: got %d, want no token", what, got)
+		}
+	}
+	fine("at first")
+
+	check(t, os.Rename(path, path+".1"))
+	fine("moved, without a signal")
+	r.reopenAudit(a)
+	text, err := os.ReadFile(path + ".1")
+	check(t, err)
+	kept = append(kept, string(text))
+	fine("moved, with a signal")
+
+	keep()
+	check(t, os.Remove(path))
+	fine("deleted")
+	keep()
+	check(t, os.RemoveAll(dir))
+	red("without its folder")
+	r.reopenAudit(a)
+	red("without its folder, after a signal")
+	check(t, os.Mkdir(dir, 0o700))
+	fine("its folder is back")
+
+	keep()
+	check(t, os.Remove(path))
+	check(t, os.Symlink("/dev/full", path))
+	r.reopenAudit(a)
+	if got := r.token(t, graphScope); got != http.StatusServiceUnavailable {
+		t.Errorf("disk full: got %d, want no token", got)
+	}
+	red("disk full")
+	check(t, os.Remove(path))
+	r.reopenAudit(a)
+	fine("there is room again")
+	keep()
+
+	lines := 0
+	v, err := issuance.NewVerifier(issuance.VerifyConfig{Report: func(f issuance.Finding) { t.Errorf("%+v", f) }})
+	check(t, err)
+	for i, log := range kept {
+		check(t, v.Read(fmt.Sprint(i), strings.NewReader(log)))
+		lines += strings.Count(log, `"decision":"allow"`)
+	}
+	if sum := v.End(); sum.Broken != 0 || lines != 6 {
+		t.Errorf("got %+v and %d tokens in the log, want 6", sum, lines)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, want := range []string{"audit log opened anew", "the audit log cannot be opened anew"} {
+		if !strings.Contains(r.log.String(), want) {
+			t.Errorf("the log lacks %q", want)
+		}
+	}
+}
+
+// With audit: best-effort, a full disk costs the record and not the token, and
+// everybody can see that.
+func TestBestEffortIsSeen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	check(t, os.Symlink("/dev/full", path))
+	a := auditOf(t, "--audit-log", path)
+	defer func() { check(t, a.close()) }()
+	for _, effort := range []string{"required", "best-effort"} {
+		r := startServiceOf(t, func(header, _ string) string { return header + "audit: " + effort + "\n" + anyProcess() }, withAudit(a))
+		token := r.token(t, graphScope)
+		ready, text := r.ready(t)
+		_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
+		want, gauge := http.StatusServiceUnavailable, "credfree_audit_required 1"
+		if effort == "best-effort" {
+			want, gauge = http.StatusOK, "credfree_audit_required 0"
+			if !strings.Contains(text, "tokens go out without a line") || !strings.Contains(text, "no space left") {
+				t.Errorf("readiness does not say so: %s", text)
+			}
+		}
+		if token != want || ready != want {
+			t.Errorf("%s: got %d for a token and %d for readiness, want %d", effort, token, ready, want)
+		}
+		for _, metric := range []string{gauge, "credfree_audit_writable 0", "credfree_audit_failures_total 1"} {
+			if !strings.Contains(metrics, metric) {
+				t.Errorf("%s: no %s in the metrics", effort, metric)
+			}
+		}
+	}
+}
+
+// collector keeps what is sent to it.
+type collector struct {
+	*httptest.Server
+	mu       sync.Mutex // guards the rest
+	received strings.Builder
+}
+
+func (c *collector) text() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.received.String()
+}
+
+func newCollector(t *testing.T, status int) *collector {
+	t.Helper()
+	c := &collector{}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		fmt.Fprintf(&c.received, "\n%s ", r.URL.Path)
+		if err := r.Write(&c.received); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// Audit records reach a collector when OTEL_LOGS_EXPORTER asks for it, beside
+// the lines and with the same ids; an endpoint alone does not ask.
+func TestAuditRecordsReachACollector(t *testing.T) {
+	for _, exporter := range []string{"otlp", "none", ""} {
+		t.Run("exporter "+exporter, func(t *testing.T) {
+			c := newCollector(t, http.StatusOK)
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.URL)
+			t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+			t.Setenv("OTEL_LOGS_EXPORTER", exporter)
+			const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+			var line struct {
+				ID      string `json:"issuance_id"`
+				TraceID string `json:"trace_id"`
+			}
+			t.Run("broker", func(t *testing.T) {
+				r := startService(t, func(string) string { return anyProcess() })
+				do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+graphScope,
+					"traceparent", "00-"+traceID+"-00f067aa0ba902b7-00")
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				check(t, json.Unmarshal(r.audit.Bytes(), &line))
+			})
+			_, logs, sent := strings.Cut(c.text(), "/v1/logs")
+			if sent != (exporter == "otlp") {
+				t.Fatalf("got sent %t", sent)
+			}
+			if !sent {
+				return
+			}
+			raw := []byte{0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36}
+			for _, want := range []string{"token.issued", line.ID, "credfree.scopes", graphScope, string(raw)} {
+				if !strings.Contains(logs, want) {
+					t.Errorf("the collector never received %q", want)
+				}
+			}
+			if line.TraceID != traceID {
+				t.Errorf("the line has the trace id %q", line.TraceID)
+			}
+		})
+	}
+}
+
+// A collector that refuses, or never answers, costs the agents nothing, and
+// shows in a metric.
+func TestAuditExportThatFails(t *testing.T) {
+	c := newCollector(t, http.StatusBadRequest)
+	t.Setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", c.URL+"/v1/logs")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
+	t.Setenv("OTEL_BLRP_SCHEDULE_DELAY", "10")
+	r := startService(t, func(string) string { return anyProcess() })
+	for range 3 {
+		if got := r.token(t, graphScope); got != http.StatusOK {
+			t.Errorf("got %d, want a token", got)
+		}
+	}
+	var metrics string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline) && !strings.Contains(metrics, `credfree_audit_exports_total{outcome="failed"} 3`); time.Sleep(10 * time.Millisecond) {
+		_, metrics = do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
+	}
+	for _, want := range []string{`credfree_audit_exports_total{outcome="emitted"} 3`, `credfree_audit_exports_total{outcome="failed"} 3`, `credfree_audit_exports_total{outcome="exported"} 0`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if got := strings.Count(r.audit.String(), "\n"); got != 3 {
+		t.Errorf("got %d lines, want 3", got)
+	}
+}
+
+// The key of a policy that hashes users is a file, or one of the run's own that
+// a reload does not change.
+func TestHashedUsersOverReloads(t *testing.T) {
+	r := startServiceWith(t, func(header, dir string) string {
+		return header + "users: hashed\n" + anyProcess()
+	})
+	hash := func() string {
+		user, err := os.ReadFile(filepath.Join(r.lab.dir, "user-token"))
+		check(t, err)
+		status, body := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token",
+			"grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&requested_token_use=on_behalf_of&scope="+userScope+"&assertion="+string(user))
+		if status != http.StatusOK {
+			t.Fatalf("got %d %s", status, body)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		lines := strings.Split(strings.TrimSpace(r.audit.String()), "\n")
+		var line struct {
+			Hash     string `json:"user_hash"`
+			ObjectID string `json:"user_object_id"`
+		}
+		check(t, json.Unmarshal([]byte(lines[len(lines)-1]), &line))
+		if line.ObjectID != "" || len(line.Hash) != 64 {
+			t.Errorf("got %+v", line)
+		}
+		return line.Hash
+	}
+	first := hash()
+	w := policyWatch{path: filepath.Join(r.lab.dir, "credfree.yaml")}
+	put := func(text string) {
+		check(t, r.lab.write("credfree.yaml", r.lab.header()+text+anyProcess()))
+		w.settled = true
+		w.look(r.service)
+	}
+	put("users: hashed\nmode: audit\n")
+	if again := hash(); again != first {
+		t.Errorf("a reload made %s of %s", again, first)
+	}
+	put("users: hashed\nusersKeyFile: users.key\n") // which is not there
+	if again := hash(); again != first {
+		t.Errorf("a policy that cannot be kept is in force: %s", again)
+	}
+	if status, _ := r.ready(t); status != http.StatusServiceUnavailable {
+		t.Errorf("got %d, want not ready", status)
+	}
+	check(t, r.lab.write("users.key", "0123456789abcdef\n"))
+	put("users: hashed\nusersKeyFile: users.key\n")
+	if got, want := hash(), issuance.NewPseudonyms([]byte("0123456789abcdef")).Of(demoUser(t, r)); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// demoUser is the tenant and object id of the user of the lab's user token.
+func demoUser(t *testing.T, r *running) (tenant, object string) {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(r.lab.dir, "user-token"))
+	check(t, err)
+	var claims struct{ TID, OID string }
+	readSegment(t, strings.Split(string(token), ".")[1], &claims)
+	return claims.TID, claims.OID
+}
+
+// SIGHUP reaches the audit log, and watching ends with its context.
+func TestWatchAuditEnds(t *testing.T) {
+	r := startService(t, func(string) string { return anyProcess() })
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	r.watchAudit(ctx, auditOf(t))
+}
+
+func readSegment(t *testing.T, segment string, into any) {
+	t.Helper()
+	text, err := base64.RawURLEncoding.DecodeString(segment)
+	check(t, err)
+	check(t, json.Unmarshal(text, into))
+}
