@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
@@ -27,6 +28,8 @@ type Config struct {
 	// Logger gets a log record of each issuance, beside the audit line and after
 	// it. It must not block. Nil: none.
 	Logger log.Logger
+	// Log is told of failures: of issuances, and of the audit log. Nil: nobody is.
+	Log *slog.Logger
 }
 
 // Recorder turns records into audit lines, spans and metrics. It is safe for
@@ -37,6 +40,7 @@ type Recorder struct {
 	audit   *audit
 	metrics *metrics
 	logger  log.Logger // nil: none
+	log     *slog.Logger
 }
 
 // NewRecorder returns a Recorder, or an error when cfg has no audit sink or
@@ -52,11 +56,14 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if cfg.Meter == nil {
 		cfg.Meter = metricnoop.NewMeterProvider().Meter("")
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	m, err := newMetrics(cfg.Meter)
 	if err != nil {
 		return nil, err
 	}
-	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger}, nil
+	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger, log: cfg.Log}, nil
 }
 
 // Open starts the record's span, for work done under it, and returns the
@@ -113,11 +120,15 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	err := r.audit.write(rec, end, rec.span.SpanContext())
 	if err != nil {
 		r.metrics.auditFailures.Add(ctx, 1)
+		r.log.ErrorContext(ctx, "an audit line could not be written", "err", err.Error(), "token_withheld", !rec.BestEffort)
 		if rec.BestEffort {
 			err = nil
 		} else {
 			rec.Decision, rec.Reason = Fail, ReasonAudit
 		}
+	}
+	if rec.Decision == Fail && rec.Reason != ReasonAudit {
+		r.log.WarnContext(trace.ContextWithSpan(ctx, rec.span), "an issuance failed", "agent", rec.Agent, "reason", rec.Reason, "identity", rec.Identity, "issuance_id", rec.ID)
 	}
 	r.export(ctx, rec, end)
 	if rec.span.IsRecording() {

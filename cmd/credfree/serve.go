@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
-	"log/slog"
-	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/urfave/cli/v2"
@@ -29,8 +27,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "socket-dir", Usage: "`FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
-			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
-		}, auditFlags()...),
+		}, slices.Concat(auditFlags(), logFlags())...),
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "config"); err != nil {
 				return err
@@ -41,12 +38,17 @@ func serveCommand(std stdio) *cli.Command {
 }
 
 func serve(c *cli.Context, std stdio) (err error) {
+	level, err := logLevel(c)
+	if err != nil {
+		return err
+	}
 	path := c.String("config")
 	p, data, err := readPolicy(path)
 	if err != nil {
 		return err
 	}
-	log := newLogger(std.err, c.Bool("verbose"))
+	log, flush := newLogger(std.err, level)
+	defer flush()
 	for _, warning := range p.Warnings {
 		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
@@ -67,14 +69,14 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	debug.FreeOSMemory() // what starting took, most of it parsing, is given back
-	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
-		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
+	s.logStart(c, audit, level)
 	s.warnOfExposures()
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
 	watch.Go(func() { s.watchPolicy(watching, path, data) })
 	watch.Go(func() { s.watchAudit(watching, audit) })
+	watch.Go(func() { watchReadiness(watching, log, s.parts) })
 	defer watch.Wait()
 	defer stop()
 	if err := s.serve(c.Context); err != nil {
@@ -82,18 +84,4 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log.Info("stopped", "audit", audit.describe())
 	return nil
-}
-
-// newLogger writes text for people and JSON for everything else.
-func newLogger(w io.Writer, verbose bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if verbose {
-		options.Level = slog.LevelDebug
-	}
-	if file, ok := w.(*os.File); ok {
-		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return slog.New(slog.NewTextHandler(w, options))
-		}
-	}
-	return slog.New(slog.NewJSONHandler(w, options))
 }

@@ -80,7 +80,7 @@ func (s *service) assemble() error {
 	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
 		return err
 	}
-	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger()}); err != nil {
+	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger(), Log: cfg.log}); err != nil {
 		return err
 	}
 	if s.rules, err = s.makeRules(cfg.policy, nil); err != nil {
