@@ -36,7 +36,7 @@ func auditOf(t *testing.T, args ...string) *auditLog {
 // withAudit is a change that writes to a.
 func withAudit(a *auditLog) func(*running, *serviceConfig) {
 	return func(_ *running, cfg *serviceConfig) {
-		cfg.audit, cfg.auditFormat, cfg.auditDetail = a.Writer, a.format, a.describe
+		cfg.audit, cfg.auditFormat, cfg.auditDetail = a.sink, a.format, a.describe
 	}
 }
 

@@ -63,7 +63,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	s, err := newService(serviceConfig{
 		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
-		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
+		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit.sink, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
 	})
 	if err != nil {
 		return err
