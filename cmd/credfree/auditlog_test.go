@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/credfree/credfree/broker/issuance"
+	"github.com/credfree/credfree/exchange/entratest"
 )
 
 // auditOf opens an audit log as the flags would.
@@ -344,4 +345,35 @@ func readSegment(t *testing.T, segment string, into any) {
 	text, err := base64.RawURLEncoding.DecodeString(segment)
 	check(t, err)
 	check(t, json.Unmarshal(text, into))
+}
+
+// Requests to Graph have the user's id in their address: with users: hashed they
+// get no span, and otherwise they do.
+func TestHashedUsersInRequestsToGraph(t *testing.T) {
+	for _, users := range []string{"plain", "hashed"} {
+		r := startServiceOf(t, func(header, dir string) string {
+			return header + "users: " + users + "\n" + anyProcess() + "      users: {groups: [5f7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a05]}\n      groupsFromGraph: true\n"
+		}, func(*running, *serviceConfig) {})
+		user, err := r.lab.host.Server.UserToken(entratest.UserTokenRequest{
+			Tenant: entratest.DemoTenantID, User: entratest.DemoUserID, Audience: entratest.DemoClientID, Client: entratest.DemoFrontendClientID, Lifetime: time.Hour,
+			Claims: map[string]any{"_claim_names": map[string]any{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{}}},
+		})
+		check(t, err)
+		status, body := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token",
+			"grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&requested_token_use=on_behalf_of&scope="+userScope+"&assertion="+user)
+		if status == http.StatusOK {
+			t.Errorf("got %d %s, want a user in none of the groups to be denied", status, body)
+		}
+		spans, err := json.Marshal(r.spans.GetSpans())
+		check(t, err)
+		r.mu.Lock()
+		written := string(spans) + r.audit.String() + r.log.String() + body
+		r.mu.Unlock()
+		if got := strings.Contains(written, "getMemberObjects"); got != (users == "plain") {
+			t.Errorf("%s: got the request to Graph in a span: %t", users, got)
+		}
+		if got := strings.Contains(written, entratest.DemoUserID); got != (users == "plain") {
+			t.Errorf("%s: got the user's id: %t", users, got)
+		}
+	}
 }
