@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,11 +108,16 @@ func TestLinesHaveTraceIDs(t *testing.T) {
 func TestReadinessIsLoggedOnceEachWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
+		var mu sync.Mutex // guards state
 		state := map[string]admin.PartState{}
 		ctx, stop := context.WithCancel(t.Context())
 		parts := func() []admin.Part {
 			part := func(name string, reportOnly bool) admin.Part {
-				return admin.Part{Name: name, ReportOnly: reportOnly, Check: func(context.Context) admin.PartState { return state[name] }}
+				return admin.Part{Name: name, ReportOnly: reportOnly, Check: func(context.Context) admin.PartState {
+					mu.Lock()
+					defer mu.Unlock()
+					return state[name]
+				}}
 			}
 			return []admin.Part{part("audit", false), part("entra", true)}
 		}
@@ -121,7 +127,9 @@ func TestReadinessIsLoggedOnceEachWay(t *testing.T) {
 			close(done)
 		}()
 		set := func(audit, entra bool) {
+			mu.Lock()
 			state["audit"], state["entra"] = admin.PartState{OK: audit, Error: "full"}, admin.PartState{OK: entra}
+			mu.Unlock()
 			time.Sleep(10 * readinessInterval)
 			synctest.Wait()
 		}
