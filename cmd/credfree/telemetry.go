@@ -154,14 +154,6 @@ func (t *telemetry) instrument(base http.RoundTripper) http.RoundTripper {
 		otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()))
 }
 
-// instrumentWithoutSpans is instrument for requests whose address may not be
-// recorded.
-func (t *telemetry) instrumentWithoutSpans(base http.RoundTripper) http.RoundTripper {
-	return otelhttp.NewTransport(base,
-		otelhttp.WithTracerProvider(noop.NewTracerProvider()), otelhttp.WithMeterProvider(t.meters),
-		otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()))
-}
-
 // nowhere is where spans go when no variable says otherwise.
 type nowhere struct{}
 
