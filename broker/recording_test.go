@@ -38,7 +38,7 @@ func TestHashedUsers(t *testing.T) {
 		t.Helper()
 		w.useRecording(t, assistant("      users: {groups: [5f7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a05]}\n    mode: audit\n"), "users: hashed\n"+recording)
 		issued, err := w.Issue(as(t, 10001), req)
-		answers.WriteString(fmt.Sprint(err))
+		fmt.Fprint(&answers, err)
 		if want == "" {
 			check(t, err)
 			answers.WriteString(issued.ID)

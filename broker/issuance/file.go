@@ -169,7 +169,8 @@ func (f *File) append(line []byte) (int, error) {
 	n, err := f.file.Write(line)
 	f.size += int64(n)
 	if n > 0 {
-		f.unended, f.fresh = line[n-1] != '\n', false
+		f.unended = line[n-1] != '\n'
+		f.fresh = f.fresh && n == 1 // a newline of its own is no line
 	}
 	f.failing = err != nil
 	return n, err

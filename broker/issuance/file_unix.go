@@ -13,7 +13,7 @@ func state(file *os.File) (links uint64, size int64, regular bool, err error) {
 	var s syscall.Stat_t
 	for {
 		err = syscall.Fstat(int(file.Fd()), &s)
-		if err != syscall.EINTR { //nolint:errorlint // a system call returns the bare number
+		if err != syscall.EINTR {
 			break
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
@@ -34,6 +35,8 @@ type Config struct {
 	// NoHits spares plain hits, of which nothing but the token is handed out,
 	// their spans: nobody exports them.
 	NoHits bool
+	// Log is told of failures: of issuances, and of the audit log. Nil: nobody is.
+	Log *slog.Logger
 }
 
 // Recorder turns records into audit lines, spans and metrics. It is safe for
@@ -47,6 +50,7 @@ type Recorder struct {
 	memory  *recent.Memory
 	noHits  bool
 	noTrace trace.Tracer
+	log     *slog.Logger
 }
 
 // NewRecorder returns a Recorder, or an error when cfg has no audit sink or
@@ -62,12 +66,15 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if cfg.Meter == nil {
 		cfg.Meter = metricnoop.NewMeterProvider().Meter("")
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	m, err := newMetrics(cfg.Meter)
 	if err != nil {
 		return nil, err
 	}
 	return &Recorder{
-		tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger, memory: cfg.Memory, noHits: cfg.NoHits, noTrace: noTrace,
+		tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger, log: cfg.Log, memory: cfg.Memory, noHits: cfg.NoHits, noTrace: noTrace,
 	}, nil
 }
 
@@ -141,11 +148,15 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	err := r.audit.write(rec, end, rec.span.SpanContext())
 	if err != nil {
 		r.metrics.auditFailures.Add(ctx, 1)
+		r.log.ErrorContext(ctx, "an audit line could not be written", "err", err.Error(), "token_withheld", !rec.BestEffort)
 		if rec.BestEffort {
 			err = nil
 		} else {
 			rec.Decision, rec.Reason = Fail, ReasonAudit
 		}
+	}
+	if rec.Decision == Fail && rec.Reason != ReasonAudit {
+		r.log.WarnContext(trace.ContextWithSpan(ctx, rec.span), "an issuance failed", "agent", rec.Agent, "reason", rec.Reason, "identity", rec.Identity, "issuance_id", rec.ID)
 	}
 	r.export(ctx, rec, end)
 	if rec.span.IsRecording() {

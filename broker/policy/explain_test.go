@@ -197,3 +197,18 @@ func TestDecideConcurrently(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// The steps name the user, unless users are hashed.
+func TestExplainNamesNoHashedUser(t *testing.T) {
+	r := forAlice()
+	for recording, named := range map[string]bool{"": true, "users: hashed\nusersKeyFile: key\n": false} {
+		explained := parse(t, governed+recording).Explain(r)
+		if !explained.Decision.Allowed {
+			t.Fatalf("got %+v", explained)
+		}
+		text := fmt.Sprintf("%+v", explained.Steps)
+		if got := strings.Contains(text, r.User.ObjectID) && strings.Contains(text, r.User.Tenant); got != named {
+			t.Errorf("%q: got %s", recording, text)
+		}
+	}
+}

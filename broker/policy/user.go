@@ -24,7 +24,11 @@ func (a *Agent) mayActFor(d *Decision, r *Request, t *trace) bool {
 		return t.deny(d, stepUser, GroupsOverage, rule, userHint(GroupsOverage, a.rules.user))
 	}
 	if t != nil {
-		t.pass(stepUser, a.rules.user, "acts for user "+clip(u.ObjectID)+" of tenant "+clip(u.Tenant))
+		who := "acts for user " + clip(u.ObjectID) + " of tenant " + clip(u.Tenant)
+		if a.policy.Recording.HashedUsers {
+			who = "acts for a user, who is not named: users are hashed"
+		}
+		t.pass(stepUser, a.rules.user, who)
 	}
 	return true
 }

@@ -26,7 +26,7 @@ func auditFlags() []cli.Flag {
 
 // auditLog is where the audit lines go.
 type auditLog struct {
-	io.Writer
+	sink   io.Writer // the recorder asks it itself how it is, so nothing may wrap it
 	format issuance.Format
 	file   *issuance.File  // nil: standard output
 	chain  *issuance.Chain // nil: none
@@ -36,7 +36,7 @@ type auditLog struct {
 
 // openAuditLog opens what the flags name.
 func openAuditLog(c *cli.Context, stdout io.Writer) (*auditLog, error) {
-	a := &auditLog{Writer: stdout, format: issuance.Format(c.String("audit-format")), path: c.String("audit-log")}
+	a := &auditLog{sink: stdout, format: issuance.Format(c.String("audit-format")), path: c.String("audit-log")}
 	if a.format != issuance.Native && a.format != issuance.OCSF {
 		return nil, fail(exitUsage, fmt.Errorf("there is no audit format %q", a.format), "use --audit-format native or ocsf")
 	}
@@ -57,16 +57,16 @@ func openAuditLog(c *cli.Context, stdout io.Writer) (*auditLog, error) {
 		if a.file, err = issuance.OpenFile(a.path); err != nil {
 			return nil, fail(exitError, fmt.Errorf("the audit log cannot be opened: %w", err), "name a file the broker may append to with --audit-log")
 		}
-		a.Writer = a.file
+		a.sink = a.file
 	}
 	if !c.Bool("audit-chain") {
 		return a, nil
 	}
 	var err error
-	if a.chain, err = issuance.NewChain(issuance.ChainConfig{Sink: a.Writer, Key: key, Format: a.format}); err != nil {
+	if a.chain, err = issuance.NewChain(issuance.ChainConfig{Sink: a.sink, Key: key, Format: a.format}); err != nil {
 		return nil, errors.Join(fail(exitError, fmt.Errorf("the chain of the audit log cannot be continued: %w", err), "the broker has to be able to read the file, too"), a.close())
 	}
-	a.Writer = a.chain
+	a.sink = a.chain
 	a.begin()
 	return a, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/peer"
 )
 
@@ -68,7 +69,7 @@ func execute(c *cli.Context, std stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	defer audit.Close() // every line was written, or its token withheld, long before
+	defer func() { err = errors.Join(err, audit.Close()) }()
 	dir, err := os.MkdirTemp("", "credfree-exec-")
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func command(c *cli.Context, std stdio) (*exec.Cmd, error) {
 
 // openExecAudit opens the audit log. There is always one: what is not recorded
 // is not issued.
-func openExecAudit(path string) (*os.File, error) {
+func openExecAudit(path string) (*issuance.File, error) {
 	const hint = "name a file that this user may append to with --audit-log"
 	if path == "" {
 		folder := os.Getenv("XDG_STATE_HOME")
@@ -128,7 +129,7 @@ func openExecAudit(path string) (*os.File, error) {
 			return nil, fail(exitError, fmt.Errorf("there is no place for the audit log: %w", err), hint)
 		}
 	}
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	file, err := issuance.OpenFile(path)
 	if err != nil {
 		return nil, fail(exitError, fmt.Errorf("the audit log cannot be opened: %w", err), hint)
 	}

@@ -24,15 +24,14 @@ func injectCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "inject",
 		Usage: "run the admission webhook that puts the broker beside pods, until SIGTERM",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "config", Usage: "`FILE` of what all pods get, in JSON", EnvVars: []string{"CREDFREE_INJECT_CONFIG"}},
 			&cli.StringFlag{Name: "tls-cert", Usage: "`FILE` of the webhook's certificate; read again when it changes", EnvVars: []string{"CREDFREE_INJECT_TLS_CERT"}},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` of its key", EnvVars: []string{"CREDFREE_INJECT_TLS_KEY"}},
 			&cli.StringFlag{Name: "listen", Usage: "`ADDRESS` for the API server", Value: ":8443", EnvVars: []string{"CREDFREE_INJECT_LISTEN"}},
 			&cli.StringFlag{Name: "health-listen", Usage: "`ADDRESS` for probes and metrics, without TLS", Value: ":8081", EnvVars: []string{"CREDFREE_INJECT_HEALTH_LISTEN"}},
 			&cli.DurationFlag{Name: "linger", Usage: "how long to serve on, not ready, before the end: the API server needs a moment to notice", Value: 5 * time.Second},
-			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
-		},
+		}, logFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "config", "tls-cert", "tls-key"); err != nil {
 				return err
@@ -62,7 +61,12 @@ func runWebhook(c *cli.Context, std stdio) error {
 	if err != nil {
 		return fail(exitError, err)
 	}
-	log := newLogger(std.err, c.Bool("verbose"))
+	level, err := logLevel(c)
+	if err != nil {
+		return err
+	}
+	log, flush := newLogger(std.err, level)
+	defer flush()
 	telemetry, err := newTelemetry(c.Context, log)
 	if err != nil {
 		return err

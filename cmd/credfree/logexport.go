@@ -45,6 +45,7 @@ func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource) erro
 	if err != nil {
 		return fmt.Errorf("OTEL_LOGS_EXPORTER: %w", err)
 	}
+	t.exporters["logs"] = name
 	counts := &exportCounts{}
 	t.logs = auditExport{counts: counts, provider: sdklog.NewLoggerProvider(sdklog.WithResource(res),
 		sdklog.WithProcessor(counted{counts}), sdklog.WithProcessor(sdklog.NewBatchProcessor(tallied{exporter, counts})))}

@@ -20,7 +20,12 @@ import (
 // purge is what the admin listener calls.
 func (s *service) purge(selected admin.Selection) admin.Purged {
 	tokens, sessions := s.broker.Purge(broker.Selection(selected))
-	s.cfg.log.Warn("purged", "agent", selected.Agent, "identity", selected.Identity, "user", selected.User, "scope", selected.Scope, "tokens", tokens, "sessions", sessions)
+	user := selected.User
+	if hashes := s.inForce().Pseudonyms; hashes != nil && user != "" {
+		tenant, object, _ := strings.Cut(user, "/")
+		user = hashes.Of(tenant, object)
+	}
+	s.cfg.log.Info("purged", "agent", selected.Agent, "identity", selected.Identity, "user", user, "scope", selected.Scope, "tokens", tokens, "sessions", sessions)
 	return admin.Purged{Tokens: tokens, Sessions: sessions}
 }
 

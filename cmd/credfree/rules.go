@@ -26,7 +26,6 @@ type ruleSet struct {
 	broker.Rules
 	sources  map[string]*watched // by their names in the policy
 	audience string              // that workload tokens have to be meant for
-	graph    http.RoundTripper   // to Microsoft Graph, without spans
 }
 
 // makeRules makes what the policy names. What it has in common with before, nil
@@ -35,7 +34,7 @@ type ruleSet struct {
 func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error) {
 	r := &ruleSet{Rules: broker.Rules{Policy: p, Keys: peer.NewKeys(p.KeyFiles()), Sockets: s.socketsOf(p)}, sources: map[string]*watched{}}
 	if before != nil && sameCloud(before.Policy.Cloud, p.Cloud) {
-		r.Exchange, r.Users, r.graph, r.audience = before.Exchange, before.Users, before.graph, before.audience
+		r.Exchange, r.Users, r.Graph, r.audience = before.Exchange, before.Users, before.Graph, before.audience
 	} else if err := s.connect(r); err != nil {
 		return nil, err
 	}
@@ -55,11 +54,9 @@ func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error)
 }
 
 // hideUsers keeps users' ids out of what is recorded, where the policy says so.
-// Requests to Graph have them in their paths, and so get no spans.
 func (s *service) hideUsers(r *ruleSet) error {
 	recording := r.Policy.Recording
 	if !recording.HashedUsers {
-		r.Graph = s.cfg.telemetry.instrument(r.graph)
 		return nil
 	}
 	key := s.usersKey
@@ -69,7 +66,7 @@ func (s *service) hideUsers(r *ruleSet) error {
 			return err
 		}
 	}
-	r.Graph, r.Pseudonyms = s.cfg.telemetry.instrumentWithoutSpans(r.graph), issuance.NewPseudonyms(key)
+	r.Pseudonyms = issuance.NewPseudonyms(key)
 	return nil
 }
 
@@ -88,7 +85,8 @@ func (s *service) connect(r *ruleSet) error {
 	if err != nil {
 		return err
 	}
-	r.graph, r.audience = transport, cloud.Audience
+	// The path of a question to Graph names a user, which no HTTP span is to have.
+	r.Graph, r.audience = transport, cloud.Audience
 	if tokens != transport { // the platform mounts tokens for its proxy
 		r.audience = bindingAudience
 	}

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +35,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
 			&cli.StringFlag{Name: "admin-key-file", Usage: "`FILE` with the operator key, for operators who are neither root nor the broker's own user", EnvVars: []string{"CREDFREE_ADMIN_KEY_FILE"}},
 			&cli.StringFlag{Name: "auth-sidecar-compatibility", Usage: "what that door does with overrides that it does not allow: `MODE` refuse, or silent to pass over them as Microsoft's does", Value: overridesRefused, EnvVars: []string{"CREDFREE_AUTH_SIDECAR_COMPATIBILITY"}},
-			&cli.BoolFlag{Name: "verbose", Usage: "log more"},
-		}, auditFlags()...),
+		}, slices.Concat(auditFlags(), logFlags())...),
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c); err != nil {
 				return err
@@ -47,6 +46,10 @@ func serveCommand(std stdio) *cli.Command {
 }
 
 func serve(c *cli.Context, std stdio) (err error) {
+	level, err := logLevel(c)
+	if err != nil {
+		return err
+	}
 	path := c.String("config")
 	found, err := policySource(path)
 	if err != nil {
@@ -56,7 +59,8 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	p, data := found.policy, found.text
-	log := newLogger(std.err, c.Bool("verbose"))
+	log, flush := newLogger(std.err, level)
+	defer flush()
 	for _, warning := range p.Warnings {
 		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
@@ -73,7 +77,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	s, err := newService(serviceConfig{
 		policy: p, listen: found.listen, adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
-		hosts: c.StringSlice("host"), authSidecar: found.authSidecar, sidecar: found.sidecar, audit: audit, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
+		hosts: c.StringSlice("host"), authSidecar: found.authSidecar, sidecar: found.sidecar, audit: audit.sink, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
 		inPod:  inPod(os.Getenv),
 		memory: memory, adminKey: c.String("admin-key-file"), policyFile: path,
 	})
@@ -81,8 +85,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	debug.FreeOSMemory() // what starting took, most of it parsing, is given back
-	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
-		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
+	s.logStart(c, audit, level)
 	s.warnOfExposures()
 	s.warnOfOperators()
 	s.warnOfExpiry()
@@ -92,6 +95,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 		watch.Go(func() { s.watchPolicy(watching, path, data) })
 	}
 	watch.Go(func() { s.watchAudit(watching, audit) })
+	watch.Go(func() { watchReadiness(watching, log, s.parts) })
 	defer watch.Wait()
 	defer stop()
 	if err := s.serve(c.Context); err != nil {
@@ -133,20 +137,6 @@ func (f *fromEnvironment) report(log *slog.Logger) {
 		log.Warn("the door of Microsoft's sidecar passes over what it does not allow: a client may get a token of another identity than it asks for",
 			"hint", "this is for trying clients out: leave --auth-sidecar-compatibility out")
 	}
-}
-
-// newLogger writes text for people and JSON for everything else.
-func newLogger(w io.Writer, verbose bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
-	if verbose {
-		options.Level = slog.LevelDebug
-	}
-	if file, ok := w.(*os.File); ok {
-		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return slog.New(slog.NewTextHandler(w, options))
-		}
-	}
-	return slog.New(slog.NewJSONHandler(w, options))
 }
 
 // inPod reports whether this is a container of a Kubernetes pod.

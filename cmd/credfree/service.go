@@ -97,7 +97,7 @@ func (s *service) assemble() error {
 		return err
 	}
 	if s.recorder, err = issuance.NewRecorder(issuance.Config{
-		Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger(), Memory: s.memory, NoHits: cfg.telemetry.noHits,
+		Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger(), Log: cfg.log, Memory: s.memory, NoHits: cfg.telemetry.noHits,
 	}); err != nil {
 		return err
 	}

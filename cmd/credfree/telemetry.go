@@ -35,7 +35,9 @@ type telemetry struct {
 	metrics http.Handler // the Prometheus form
 	logs    auditExport
 	noHits  bool // nobody wants the spans of plain cache hits
-	flush   []func(context.Context) error
+	// exporters are their names by signal, for the log.
+	exporters map[string]string
+	flush     []func(context.Context) error
 }
 
 // tracer is nil when spans go nowhere, which spares the hit path their making.
@@ -60,7 +62,7 @@ func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	t := &telemetry{tracers: noop.NewTracerProvider()}
+	t := &telemetry{tracers: noop.NewTracerProvider(), exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
 	if err := t.traces(ctx, res, processors); err != nil {
 		return nil, err
 	}
@@ -85,6 +87,7 @@ func (t *telemetry) traces(ctx context.Context, res *resource.Resource, processo
 	providerOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(samplerFromEnv())}
 	if _, none := exporter.(nowhere); !none && !autoexport.IsNoneSpanExporter(exporter) {
 		providerOptions = append(providerOptions, sdktrace.WithBatcher(exporter))
+		t.exporters["traces"] = exporterName("OTEL_TRACES_EXPORTER")
 	} else if len(processors) == 0 {
 		return nil
 	} else {
@@ -119,12 +122,24 @@ func (t *telemetry) meterProvider(ctx context.Context, res *resource.Resource) e
 	}
 	if !autoexport.IsNoneMetricReader(pushed) {
 		options = append(options, sdkmetric.WithReader(pushed))
+		if name := exporterName("OTEL_METRICS_EXPORTER"); os.Getenv("OTEL_METRICS_EXPORTER") != "" || len(readerOptions) == 0 {
+			t.exporters["metrics"] += "," + name
+		}
 	}
 	provider := sdkmetric.NewMeterProvider(options...)
 	t.meters = provider
 	t.metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true})
 	t.flush = append(t.flush, provider.Shutdown)
 	return nil
+}
+
+// exporterName is the name in a variable, or what stands for it when an endpoint
+// alone is given. Names that are not known have been refused before.
+func exporterName(variable string) string {
+	if name := os.Getenv(variable); name != "" {
+		return name
+	}
+	return "otlp"
 }
 
 // shutdown flushes everything within ctx.
@@ -141,14 +156,6 @@ func (t *telemetry) shutdown(ctx context.Context) error {
 func (t *telemetry) instrument(base http.RoundTripper) http.RoundTripper {
 	return otelhttp.NewTransport(base,
 		otelhttp.WithTracerProvider(t.tracers), otelhttp.WithMeterProvider(t.meters),
-		otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()))
-}
-
-// instrumentWithoutSpans is instrument for requests whose address may not be
-// recorded.
-func (t *telemetry) instrumentWithoutSpans(base http.RoundTripper) http.RoundTripper {
-	return otelhttp.NewTransport(base,
-		otelhttp.WithTracerProvider(noop.NewTracerProvider()), otelhttp.WithMeterProvider(t.meters),
 		otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()))
 }
 

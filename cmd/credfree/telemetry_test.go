@@ -215,7 +215,8 @@ func TestEmulatorStopsAndStarts(t *testing.T) {
 func TestLoggerWritesJSONToFiles(t *testing.T) {
 	file, err := os.CreateTemp(t.TempDir(), "log")
 	check(t, err)
-	newLogger(file, false).Log(t.Context(), slog.LevelInfo, "hello")
+	log, _ := newLogger(file, slog.LevelInfo)
+	log.Log(t.Context(), slog.LevelInfo, "hello")
 	text, err := os.ReadFile(file.Name())
 	check(t, err)
 	check(t, file.Close())
