@@ -141,7 +141,7 @@ func TestTemplatesMatchTheWebhook(t *testing.T) {
 		values, annotations string
 		cfg                 inject.Config
 	}{
-		"default": {"", "", inject.Config{Image: "ghcr.io/credfree/credfree:" + load(t, "charts/credfree").Metadata.AppVersion}},
+		"default": {"", "", inject.Config{Image: "ghcr.io/credfree/credfree:0.1.0"}},
 		"all": {`
 credfree:
   image: example.com/credfree:2
@@ -184,6 +184,7 @@ credfree:
 func TestTemplatesRefuse(t *testing.T) {
 	for name, test := range map[string]struct{ values, want string }{
 		"no policy":     {"credfree: {policy: ''}", "policy is missing"},
+		"no image":      {"credfree: {image: ''}", "image is missing"},
 		"no agent":      {"credfree: {agents: []}", "agents is missing"},
 		"odd agent":     {"credfree: {agents: [Researcher]}", "not the name of an agent"},
 		"unknown":       {"credfree: {agent: x}", "there is no setting agent"},

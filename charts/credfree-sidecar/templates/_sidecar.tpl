@@ -4,7 +4,7 @@ compares them. Each takes one object, usually .Values.credfree:
 
   policy      name of the ConfigMap with the policy, key credfree.yaml (required)
   agents      names of the pod's agents (required)
-  image       of the broker
+  image       of the broker, with tag or digest (required)
   pullPolicy  of the image
   user        uid and gid of the broker (7400)
   audience, tokenExpirationSeconds   of the workload token
@@ -31,10 +31,6 @@ Agents need a uid each, other than the broker's:
       {{- include "credfree.volumes" .Values.credfree | nindent 6 }}
 */ -}}
 
-{{- define "credfree.defaultImage" -}}
-ghcr.io/credfree/credfree:0.1.0
-{{- end -}}
-
 {{- define "credfree.user" -}}
 {{- .user | default 7400 | int64 -}}
 {{- end -}}
@@ -45,6 +41,9 @@ ghcr.io/credfree/credfree:0.1.0
 {{- end -}}
 {{- if not .agents -}}
 {{- fail "credfree: agents is missing: list the agents of the policy that run in this pod" -}}
+{{- end -}}
+{{- if not .image -}}
+{{- fail "credfree: image is missing: name the broker's, ghcr.io/credfree/credfree with a version" -}}
 {{- end -}}
 {{- range .agents -}}
 {{- include "credfree.checkAgent" . -}}
@@ -66,7 +65,7 @@ ghcr.io/credfree/credfree:0.1.0
 {{- define "credfree.sidecar" -}}
 {{- include "credfree.check" . -}}
 - name: credfree
-  image: {{ .image | default (include "credfree.defaultImage" .) }}
+  image: {{ .image }}
   {{- with .pullPolicy }}
   imagePullPolicy: {{ . }}
   {{- end }}
