@@ -9,6 +9,7 @@ compares them. Each takes one object, usually .Values.credfree:
   user        uid and gid of the broker (7400)
   audience, tokenExpirationSeconds   of the workload token
   resources   of the broker
+  ceiling     name of a ConfigMap with the key ceiling.yaml, what the policy may grant at most
   env         more environment of the broker, a map
   clientID, tenantID, agentID        identity of this pod, where the policy leaves it open
   authSidecar true opens the door of Microsoft's own sidecar
@@ -48,7 +49,7 @@ Agents need a uid each, other than the broker's:
 {{- range .agents -}}
 {{- include "credfree.checkAgent" . -}}
 {{- end -}}
-{{- $known := list "policy" "agents" "image" "pullPolicy" "user" "audience" "tokenExpirationSeconds" "resources" "env" "clientID" "tenantID" "agentID" "authSidecar" -}}
+{{- $known := list "policy" "agents" "image" "pullPolicy" "user" "audience" "tokenExpirationSeconds" "resources" "ceiling" "env" "clientID" "tenantID" "agentID" "authSidecar" -}}
 {{- range $name, $_ := . -}}
 {{- if not (has $name $known) -}}
 {{- fail (printf "credfree: there is no setting %s; those there are: %s" $name (join ", " $known)) -}}
@@ -77,6 +78,9 @@ Agents need a uid each, other than the broker's:
     - {name: CREDFREE_CONFIG, value: /etc/credfree/credfree.yaml}
     - {name: CREDFREE_SOCKET_DIR, value: /run/credfree/agents}
     - {name: CREDFREE_SOCKET_FOLDERS, value: "true"}
+    {{- if .ceiling }}
+    - {name: CREDFREE_CEILING, value: /etc/credfree-ceiling/ceiling.yaml}
+    {{- end }}
     {{- if .authSidecar }}
     - {name: CREDFREE_AUTH_SIDECAR, value: "true"}
     {{- end }}
@@ -129,6 +133,9 @@ Agents need a uid each, other than the broker's:
     - {name: credfree-token, mountPath: /var/run/secrets/azure/tokens, readOnly: true}
     - {name: credfree-policy, mountPath: /etc/credfree, readOnly: true}
     - {name: credfree-run, mountPath: /run/credfree/agents}
+    {{- if .ceiling }}
+    - {name: credfree-ceiling, mountPath: /etc/credfree-ceiling, readOnly: true}
+    {{- end }}
     {{- range .agents | uniq | sortAlpha }}
     - {name: credfree-agent-{{ . }}, mountPath: /run/credfree/agents/{{ . }}}
     {{- end }}
@@ -148,6 +155,10 @@ Agents need a uid each, other than the broker's:
   configMap: {name: {{ .policy }}, defaultMode: 0444}
 - name: credfree-run
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- with .ceiling }}
+- name: credfree-ceiling
+  configMap: {name: {{ . }}, defaultMode: 0444}
+{{- end }}
 {{- range .agents | uniq | sortAlpha }}
 - name: credfree-agent-{{ . }}
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
