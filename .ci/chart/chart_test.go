@@ -99,7 +99,7 @@ func TestWrongValues(t *testing.T) {
 		"guardrail action":      {"guardrails: {actions: [Block]}", "at '/guardrails/actions/0': value must be one of 'Deny', 'Audit', 'Warn'"},
 		"secret without name":   {"certificates: {provider: secret}", "certificates.secret.name is missing"},
 		"secret without CA":     {"certificates: {provider: secret, secret: {name: mine}}", "certificates.secret.caBundle is missing"},
-		"variable of the pod's": {"sidecar: {env: {'A B': c}}", "at '/sidecar/env'"},
+		"variable of the pod's": {"sidecar: {env: {'A B': c}}", "at '/sidecar/env': additional properties 'A B' not allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := render(t, c, test.text, cluster{})

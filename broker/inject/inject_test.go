@@ -162,6 +162,33 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestCeiling: the pod's author cannot choose another, nor leave it out.
+func TestCeiling(t *testing.T) {
+	i, err := New(Config{Image: "i", Ceiling: "cluster-ceiling"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := podJSON(t, `"spec": {`, `"spec": {"volumes": [{"name": "credfree-ceiling", "configMap": {"name": "mine"}}],
+		"initContainers": [{"name": "credfree", "env": [{"name": "CREDFREE_CEILING", "value": "/elsewhere"}], "volumeMounts": [{"name": "x", "mountPath": "/etc/credfree-ceiling"}]}], `,
+		`"credfree.dev/policy"`, `"credfree.dev/injected": "v1", "credfree.dev/policy"`)
+	patch, err := i.Pod(raw, Account{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	patched := string(apply(t, raw, patch.Operations))
+	for _, want := range []string{`{"name":"CREDFREE_CEILING","value":"/etc/credfree-ceiling/ceiling.yaml"}`, `{"mountPath":"/etc/credfree-ceiling","name":"credfree-ceiling","readOnly":true}`,
+		`{"configMap":{"defaultMode":292,"name":"cluster-ceiling"},"name":"credfree-ceiling"}`} {
+		if strings.Count(patched, want) != 1 {
+			t.Errorf("no %s in %s", want, patched)
+		}
+	}
+	for _, not := range []string{"elsewhere", `"mine"`, `"name":"x"`} {
+		if strings.Contains(patched, not) {
+			t.Errorf("%s is still there", not)
+		}
+	}
+}
+
 // TestRootBesideAgentsIsSaid: it is no agent, and can become one.
 func TestRootBesideAgentsIsSaid(t *testing.T) {
 	for with, want := range map[string]int{`"securityContext": {"runAsUser": 0}`: 1, `"securityContext": {"privileged": true}`: 1, `"securityContext": {"runAsUser": 1}`: 0} {

@@ -51,6 +51,7 @@ func (c container) path(more ...string) []string {
 // security is a container's security context, or a pod's.
 type security struct {
 	RunAsUser                *int64  `json:"runAsUser"`
+	FSGroup                  *int64  `json:"fsGroup"`
 	SupplementalGroups       []int64 `json:"supplementalGroups"`
 	Privileged               bool    `json:"privileged"`
 	AllowPrivilegeEscalation *bool   `json:"allowPrivilegeEscalation"`

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -84,6 +85,19 @@ func TestWebhook(t *testing.T) {
 		if status, body := do(t, http.MethodGet, health+probe.path, ""); status != http.StatusOK || !strings.Contains(body, probe.want) {
 			t.Errorf("%s: got %d %s, want %q", probe.path, status, body, probe.want)
 		}
+	}
+	// The chart's alerts are about metrics that there are.
+	_, metrics := do(t, http.MethodGet, health+"/metrics", "")
+	rules, err := os.ReadFile("../../charts/credfree/files/webhook-rules.yaml")
+	check(t, err)
+	named := regexp.MustCompile(`credfree_webhook_[a-z_]+`).FindAllString(string(rules), -1)
+	for _, name := range named {
+		if !strings.Contains(metrics, "\n"+name) {
+			t.Errorf("an alert is about %s, which is not a metric", name)
+		}
+	}
+	if len(named) < 3 {
+		t.Errorf("got alerts about %v", named)
 	}
 	w.ending.Store(true)
 	if status, _ := do(t, http.MethodGet, health+"/readyz", ""); status != http.StatusServiceUnavailable {
