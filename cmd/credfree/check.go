@@ -48,8 +48,10 @@ func checkCommand(std stdio) *cli.Command {
 		Usage: "check a policy file and print everything that is wrong with it",
 		Flags: []cli.Flag{
 			configFlag(),
+			ceilingFlag(),
 			formatFlag("text", "json"),
 			&cli.BoolFlag{Name: "strict-warnings", Usage: "fail when there are warnings too"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing but what is wrong"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "config"); err != nil {
@@ -59,10 +61,11 @@ func checkCommand(std stdio) *cli.Command {
 			if err != nil {
 				return err
 			}
-			checked, err := checkPolicy(c.String("config"), time.Now(), c.Bool("strict-warnings"))
+			checked, err := checkPolicy(c.String("config"), c.String("ceiling"), time.Now(), c.Bool("strict-warnings"))
 			if err != nil {
 				return err
 			}
+			checked.quiet = c.Bool("quiet")
 			if format == "json" {
 				return checked.printJSON(std.out)
 			}
@@ -79,7 +82,7 @@ func loadPolicy(path string) (*policy.Policy, error) {
 
 // readPolicy is loadPolicy with what was read.
 func readPolicy(path string) (*policy.Policy, []byte, error) {
-	p, data, err := parsePolicy(path)
+	p, data, err := parsePolicy(path, policy.Options{Pod: podOf(os.Getenv)})
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
 		return nil, nil, problemsFailure(problems)
 	}
@@ -87,12 +90,12 @@ func readPolicy(path string) (*policy.Policy, []byte, error) {
 }
 
 // parsePolicy returns what is wrong with the file as policy.Problems.
-func parsePolicy(path string) (*policy.Policy, []byte, error) {
+func parsePolicy(path string, options policy.Options) (*policy.Policy, []byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), "name it with --config FILE; credfree emulator --dir DIR writes one to start from")
 	}
-	p, err := policy.Parse(path, data)
+	p, err := policy.ParseWith(path, data, options)
 	return p, data, err
 }
 

@@ -39,9 +39,6 @@ func doctorCommand(std stdio) *cli.Command {
 				credentials: c.Bool("credentials"), format: c.String("format"),
 				socketDir: c.String("socket-dir"), pod: c.String("pod"), container: c.String("container"),
 			}
-			if options.format != "text" && options.format != "json" {
-				return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", options.format))
-			}
 			if options.pod != "" {
 				if err := flagsOnly(c); err != nil {
 					return err
@@ -66,8 +63,18 @@ type doctorOptions struct {
 	socketDir, pod, container       string
 }
 
+func (o doctorOptions) checkFormat() error {
+	if o.format != "text" && o.format != "json" {
+		return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", o.format))
+	}
+	return nil
+}
+
 // diagnose prints a report, and returns an error that says how bad it is.
 func diagnose(ctx context.Context, std stdio, options doctorOptions) error {
+	if err := options.checkFormat(); err != nil {
+		return err
+	}
 	p, err := loadPolicy(options.config)
 	if err != nil {
 		return err

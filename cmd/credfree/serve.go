@@ -24,6 +24,7 @@ func serveCommand(std stdio) *cli.Command {
 		Usage: "run the broker until SIGTERM; the audit log goes to standard output",
 		Flags: []cli.Flag{
 			configFlag(),
+			ceilingFlag(),
 			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` for agents", Value: defaultListen, EnvVars: []string{"CREDFREE_LISTEN"}},
 			&cli.StringFlag{Name: "admin-listen", Usage: "loopback `ADDRESS` for operators", Value: defaultAdminListen, EnvVars: []string{"CREDFREE_ADMIN_LISTEN"}},
 			&cli.StringFlag{Name: "socket-dir", Usage: "`FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
@@ -42,12 +43,14 @@ func serveCommand(std stdio) *cli.Command {
 }
 
 func serve(c *cli.Context, std stdio) (err error) {
-	path := c.String("config")
-	p, data, err := readPolicy(path)
+	log := newLogger(std.err, c.Bool("verbose"))
+	p, watched, ceilingErr, err := startPolicy(c.String("config"), c.String("ceiling"), os.Getenv)
 	if err != nil {
 		return err
 	}
-	log := newLogger(std.err, c.Bool("verbose"))
+	for _, value := range p.FromPod {
+		log.Info("policy: the pod says what this is", "path", value.Path, "value", value.Value)
+	}
 	for _, warning := range p.Warnings {
 		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
@@ -67,7 +70,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	s, err := newService(serviceConfig{
 		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
 		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, telemetry: telemetry, log: log,
-		inPod: inPod(os.Getenv),
+		inPod: inPod(os.Getenv), ceiling: watched.ceiling.path != "",
 	})
 	if err != nil {
 		return err
@@ -75,11 +78,14 @@ func serve(c *cli.Context, std stdio) (err error) {
 	debug.FreeOSMemory() // what starting took, most of it parsing, is given back
 	log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "sockets", p.Sockets(), "policy", p.Revision,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "version", buildVersion())
+	if watched.ceiling.path != "" {
+		s.ceilingRead(p.Ceiling(), ceilingErr)
+	}
 	s.warnOfExposures()
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
-	watch.Go(func() { s.watchPolicy(watching, path, data) })
+	watch.Go(func() { s.watchPolicy(watching, watched) })
 	defer watch.Wait()
 	defer stop()
 	if err := s.serve(c.Context); err != nil {
