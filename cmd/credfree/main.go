@@ -29,7 +29,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		Usage: "Entra tokens for agents that hold no credential",
 		Commands: []*cli.Command{
 			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std), credentialProcessCommand(std), execCommand(std), purgeCommand(std),
-			checkCommand(std), explainCommand(std), reviewCommand(std), schemaCommand(std), doctorCommand(std), healthcheckCommand(std), versionCommand(std),
+			checkCommand(std), explainCommand(std), reviewCommand(std), schemaCommand(std), doctorCommand(std), injectCommand(std), healthcheckCommand(std), versionCommand(std),
 		},
 		HideVersion:     true,
 		HideHelpCommand: true,

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/peer"
@@ -101,13 +102,21 @@ func (r *ruleSet) close(others *ruleSet) error {
 func (s *service) socketsOf(p *policy.Policy) map[string]string {
 	sockets := map[string]string{}
 	for _, name := range p.Sockets() {
-		path := name
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(s.cfg.socketDir, name)
-		}
-		sockets[path] = name
+		sockets[socketPath(s.cfg.socketDir, s.cfg.socketFolders, name)] = name
 	}
 	return sockets
+}
+
+func socketPath(dir string, folders bool, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	if folders {
+		// One more folder: everybody may write to a volume, and ListenUnix uses none
+		// like that.
+		return filepath.Join(dir, strings.TrimSuffix(name, ".sock"), "socket", name)
+	}
+	return filepath.Join(dir, name)
 }
 
 // openSockets listens on those sockets that are new. When one fails, none of

@@ -28,6 +28,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` for agents", Value: defaultListen, EnvVars: []string{"CREDFREE_LISTEN"}},
 			&cli.StringFlag{Name: "admin-listen", Usage: "loopback `ADDRESS` for operators", Value: defaultAdminListen, EnvVars: []string{"CREDFREE_ADMIN_LISTEN"}},
 			&cli.StringFlag{Name: "socket-dir", Usage: "`FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
+			&cli.BoolFlag{Name: "socket-folders", Usage: "put each socket into a folder of its own, FOLDER/NAME/socket/NAME.sock, that one agent alone can be given", EnvVars: []string{"CREDFREE_SOCKET_FOLDERS"}},
 			&cli.StringFlag{Name: "audit-log", Usage: "append the audit log to `FILE` instead", EnvVars: []string{"CREDFREE_AUDIT_LOG"}},
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
@@ -68,7 +69,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	s, err := newService(serviceConfig{
-		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"),
+		policy: p, listen: c.String("listen"), adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
 		hosts: c.StringSlice("host"), authSidecar: c.Bool("auth-sidecar"), audit: audit, telemetry: telemetry, log: log,
 		inPod: inPod(os.Getenv), ceiling: watched.ceiling.path != "",
 	})

@@ -32,12 +32,15 @@ type serviceConfig struct {
 	listen      string // TCP address for agents
 	adminListen string // TCP address for operators
 	socketDir   string // folder of the agents' unix sockets
-	hosts       []string
-	authSidecar bool // whether its door is open
-	inPod       bool // whether the guardrails of a pod are looked at
-	audit       io.Writer
-	telemetry   *telemetry
-	log         *slog.Logger
+	// socketFolders gives each socket a folder below, for volumes of which each
+	// agent mounts one.
+	socketFolders bool
+	hosts         []string
+	authSidecar   bool // whether its door is open
+	inPod         bool // whether the guardrails of a pod are looked at
+	audit         io.Writer
+	telemetry     *telemetry
+	log           *slog.Logger
 }
 
 // service is a broker with its listeners.

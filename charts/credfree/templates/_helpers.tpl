@@ -1,0 +1,70 @@
+{{- define "credfree.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "credfree.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: webhook
+{{- end -}}
+
+{{- define "credfree.labels" -}}
+{{ include "credfree.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "credfree.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "credfree.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "credfree.fullname" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "credfree.certificateName" -}}
+{{- if eq .Values.certificates.provider "secret" -}}
+{{- required "certificates.secret.name is missing: provider secret needs a Secret of yours" .Values.certificates.secret.name -}}
+{{- else -}}
+{{ include "credfree.fullname" . }}-tls
+{{- end -}}
+{{- end -}}
+
+{{- define "credfree.dnsName" -}}
+{{ include "credfree.fullname" . }}.{{ .Release.Namespace }}.svc
+{{- end -}}
+
+{{- /* What all pods get; the form is that of inject.Config. */ -}}
+{{- define "credfree.injectConfig" -}}
+{{- with .Values.sidecar -}}
+{{- $config := dict
+  "image" (.image | default (include "credfree.image" $))
+  "imagePullPolicy" $.Values.image.pullPolicy
+  "user" (int64 .user)
+  "audience" .audience
+  "tokenExpirationSeconds" (int64 .tokenExpirationSeconds)
+  "resources" .resources
+  "maxCPU" .maxCPU
+  "maxMemory" .maxMemory
+  "env" .env
+  "serviceAccounts" $.Values.serviceAccounts -}}
+{{- toPrettyJson $config -}}
+{{- end -}}
+{{- end -}}
