@@ -69,8 +69,14 @@ func checkPolicies(raw []byte) (warnings []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("ConfigMap %s: %w", m.Metadata.Name, err)
 	}
+	ofPod := map[string]bool{}
+	for _, value := range p.FromPod {
+		ofPod[value.Path] = true
+	}
 	for _, warning := range p.Warnings {
-		warnings = append(warnings, warning.String())
+		if !ofPod[warning.Path] { // what the pod says is known where the pod is
+			warnings = append(warnings, warning.String())
+		}
 	}
 	return warnings, nil
 }
