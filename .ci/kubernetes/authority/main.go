@@ -52,10 +52,12 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	var delay atomic.Int64 // before each answer of the token service
+	var delay, waiting atomic.Int64 // before each answer of the token service, and how many it holds up
 	tokens := &http.Server{Addr: *listen, ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
+			waiting.Add(1)
 			time.Sleep(time.Duration(delay.Load()))
+			waiting.Add(-1)
 		}
 		server.ServeHTTP(w, r)
 	})}
@@ -71,6 +73,7 @@ func run() error {
 		}
 		delay.Store(int64(d))
 	})
+	mux.HandleFunc("GET /waiting", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, waiting.Load()) })
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /user-token", func(w http.ResponseWriter, r *http.Request) {
 		token, err := server.UserToken(entratest.UserTokenRequest{
