@@ -36,6 +36,7 @@ type settings struct {
 	created   time.Time
 	platforms []string // os/arch
 	archive   bool     // also one docker archive per platform
+	push      bool     // to the registry in name
 }
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	created := flags.String("created", "1970-01-01T00:00:00Z", "time in the image (RFC 3339); the commit's, to be reproducible")
 	platforms := flags.String("platforms", "linux/amd64,linux/arm64", "platforms, separated by commas")
 	flags.BoolVar(&s.archive, "archive", false, "also write one archive per platform, for docker load and ctr images import")
+	flags.BoolVar(&s.push, "push", false, "push the index, its images and their bills of materials; credentials are those of docker login")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -74,12 +76,36 @@ func (s settings) build(ctx context.Context, stdout io.Writer) error {
 			return err
 		}
 	}
+	if s.push {
+		if err := upload(ctx, tag, index, bills); err != nil {
+			return err
+		}
+	}
 	digest, err := index.Digest()
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(stdout, "index %s %s\n", tag, digest)
 	return err
+}
+
+// upload pushes the index under its tag, and the bills, which are found by what
+// they refer to.
+func upload(ctx context.Context, tag name.Tag, index v1.ImageIndex, bills []v1.Image) error {
+	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
+	if err := remote.WriteIndex(tag, index, options...); err != nil {
+		return err
+	}
+	for _, bill := range bills {
+		digest, err := bill.Digest()
+		if err != nil {
+			return err
+		}
+		if err := remote.Write(tag.Context().Digest(digest.String()), bill, options...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // attachBill writes the bill of materials, and wraps it as an artifact that

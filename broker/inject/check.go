@@ -56,6 +56,9 @@ func (in *injection) checkUsers() {
 		case known && uid == in.cfg.User:
 			in.bad(fmt.Sprintf("container %s runs as uid %d, which is the broker's", c.Name, uid), runAs(c))
 		case c.agent == "":
+			if known && uid == 0 || c.SecurityContext.Privileged {
+				in.warn("container %s runs as root or privileged: it could ask as any agent of the pod", c.Name)
+			}
 		case known && uid == 0:
 			in.bad(fmt.Sprintf("agent container %s runs as root, who can become any other uid", c.Name), runAs(c))
 		case in.wishes.keys:

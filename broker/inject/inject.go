@@ -201,6 +201,11 @@ func (in *injection) annotate() {
 // patchGroups lets agents reach their sockets, which belong to the broker's
 // group. No other container has the folder that they are in.
 func (in *injection) patchGroups() {
+	if in.wishes.keys && in.pod.Spec.SecurityContext.FSGroup == nil {
+		// The broker takes no key that everybody may read, and the files of a
+		// downward API volume are root's.
+		in.edit.set(in.cfg.User, "spec", "securityContext", "fsGroup")
+	}
 	if !in.wishes.sockets {
 		return
 	}

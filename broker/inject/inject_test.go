@@ -138,10 +138,10 @@ func TestRefusals(t *testing.T) {
 		"an agent's uid":           {`[{"name": "agent"`, `[{"name": "x", "securityContext": {"runAsUser": 10001}}, {"name": "agent"`, "would be taken for it"},
 		"a token of its own": {spec + `"containers": [{`, spec + `"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"audience": "api://AzureADTokenExchangeChina"}}]}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `,
 			"mounts a workload token"},
-		"the broker's token":  {container, container + `"volumeMounts": [{"name": "credfree-token", "mountPath": "/m"}], `, "mounts credfree-token, which is the broker's"},
-		"another's socket":    {container, container + `"volumeMounts": [{"name": "credfree-agent-invoices", "mountPath": "/m"}], `, "mounts credfree-agent-invoices"},
+		"the broker's token":   {container, container + `"volumeMounts": [{"name": "credfree-token", "mountPath": "/m"}], `, "mounts credfree-token, which is the broker's"},
+		"another's socket":     {container, container + `"volumeMounts": [{"name": "credfree-agent-invoices", "mountPath": "/m"}], `, "mounts credfree-agent-invoices"},
 		"the place of sockets": {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run/credfree/"}], `, "mounts another volume at /run/credfree"},
-		"the node's folders":  {spec + `"containers": [{`, spec + `"volumes": [{"name": "v", "hostPath": {"path": "/var/"}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `, "mounts /var/ of the node"},
+		"the node's folders":   {spec + `"containers": [{`, spec + `"volumes": [{"name": "v", "hostPath": {"path": "/var/"}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `, "mounts /var/ of the node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := injector(t).Pod(podJSON(t, test.old, test.with), Account{})
@@ -159,6 +159,16 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("a problem without what to change: %v", refused)
 			}
 		})
+	}
+}
+
+// TestRootBesideAgentsIsSaid: it is no agent, and can become one.
+func TestRootBesideAgentsIsSaid(t *testing.T) {
+	for with, want := range map[string]int{`"securityContext": {"runAsUser": 0}`: 1, `"securityContext": {"privileged": true}`: 1, `"securityContext": {"runAsUser": 1}`: 0} {
+		patch, err := injector(t).Pod(podJSON(t, `[{"name": "agent"`, `[{"name": "x", `+with+`}, {"name": "agent"`), Account{})
+		if err != nil || len(patch.Warnings) != want {
+			t.Errorf("%s: got %q (%v), want %d warnings", with, patch.Warnings, err, want)
+		}
 	}
 }
 

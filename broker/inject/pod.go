@@ -51,6 +51,7 @@ func (c container) path(more ...string) []string {
 // security is a container's security context, or a pod's.
 type security struct {
 	RunAsUser                *int64  `json:"runAsUser"`
+	FSGroup                  *int64  `json:"fsGroup"`
 	SupplementalGroups       []int64 `json:"supplementalGroups"`
 	Privileged               bool    `json:"privileged"`
 	AllowPrivilegeEscalation *bool   `json:"allowPrivilegeEscalation"`
@@ -110,8 +111,7 @@ func readPod(raw []byte) (pod, object, error) {
 	if err := json.Unmarshal(raw, &p); err != nil {
 		// Its text names fields and types, and never what they hold, except for
 		// malformed text, which the API server does not send.
-		var shape *json.UnmarshalTypeError
-		if errors.As(err, &shape) {
+		if shape, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return pod{}, nil, fmt.Errorf("the object is not a pod: %s is a JSON %s", shape.Field, shape.Value)
 		}
 		return pod{}, nil, errors.New("the object is not JSON")

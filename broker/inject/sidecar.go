@@ -70,7 +70,7 @@ func (in *injection) volumes() []object {
 		for _, agent := range in.agents() {
 			items = append(items, object{"path": agent, "fieldRef": object{"fieldPath": keyField(agent)}})
 		}
-		volumes = append(volumes, object{"name": keyVolume, "downwardAPI": object{"defaultMode": 0o444, "items": items}})
+		volumes = append(volumes, object{"name": keyVolume, "downwardAPI": object{"defaultMode": 0o440, "items": items}})
 	}
 	return volumes
 }

@@ -47,6 +47,8 @@ type webhook struct {
 	log         *slog.Logger
 	certificate *inject.Certificate
 	pods, tools *http.Server
+	podsAt      net.Listener
+	toolsAt     net.Listener
 	ending      atomic.Bool
 	linger      time.Duration
 }
@@ -72,7 +74,10 @@ func runWebhook(c *cli.Context, std stdio) error {
 	if err := w.assemble(cfg, telemetry); err != nil {
 		return err
 	}
-	err = w.serve(c.Context, c.String("listen"), c.String("health-listen"))
+	if err := w.listen(c.Context, c.String("listen"), c.String("health-listen")); err != nil {
+		return err
+	}
+	err = w.serve(c.Context)
 	flushing, cancel := context.WithTimeout(context.WithoutCancel(c.Context), shutdownTime)
 	defer cancel()
 	if lost := telemetry.shutdown(flushing); lost != nil {
@@ -146,23 +151,27 @@ func (w *webhook) ready(rw http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(rw).Encode(state) // a reader that is gone is its own fault
 }
 
-// serve answers until ctx ends, then a moment longer.
-func (w *webhook) serve(ctx context.Context, pods, tools string) error {
+func (w *webhook) listen(ctx context.Context, pods, tools string) error {
 	var listening net.ListenConfig
-	podsAt, err := listening.Listen(ctx, "tcp", pods)
-	if err != nil {
+	var err error
+	if w.podsAt, err = listening.Listen(ctx, "tcp", pods); err != nil {
 		return fail(exitError, err, "name another address with --listen")
 	}
-	toolsAt, err := listening.Listen(ctx, "tcp", tools)
-	if err != nil {
-		return fail(exitError, errors.Join(err, podsAt.Close()), "name another address with --health-listen")
+	if w.toolsAt, err = listening.Listen(ctx, "tcp", tools); err != nil {
+		return fail(exitError, errors.Join(err, w.podsAt.Close()), "name another address with --health-listen")
 	}
+	return nil
+}
+
+// serve answers until ctx ends, then a moment longer.
+func (w *webhook) serve(ctx context.Context) error {
 	ended := make(chan error, 2)
-	go func() { ended <- w.pods.ServeTLS(podsAt, "", "") }()
-	go func() { ended <- w.tools.Serve(toolsAt) }()
+	go func() { ended <- w.pods.ServeTLS(w.podsAt, "", "") }()
+	go func() { ended <- w.tools.Serve(w.toolsAt) }()
 	expiry, _ := w.certificate.Expiry() // it was just loaded
-	w.log.Info("ready", "pods", podsAt.Addr().String(), "health", toolsAt.Addr().String(), "certificate_expires", expiry.UTC(), "version", buildVersion())
+	w.log.Info("ready", "pods", w.podsAt.Addr().String(), "health", w.toolsAt.Addr().String(), "certificate_expires", expiry.UTC(), "version", buildVersion())
 	running := 2
+	var err error
 	select {
 	case err = <-ended:
 		err, running = fmt.Errorf("listener: %w", err), 1

@@ -1,0 +1,172 @@
+package chart
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	admission "k8s.io/api/admissionregistration/v1"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
+
+	"github.com/credfree/credfree/broker/inject"
+)
+
+// variants are values under which every manifest has to be one that Kubernetes
+// knows, field by field.
+var variants = map[string]string{
+	"default":      "",
+	"cert-manager": "certificates: {provider: cert-manager}",
+	"issuer":       "certificates: {provider: cert-manager, certManager: {issuerRef: {name: ca, kind: ClusterIssuer}}}",
+	"secret":       "certificates: {provider: secret, secret: {name: mine, caBundle: '-----BEGIN CERTIFICATE-----'}}",
+	"everything": `
+replicas: 3
+imagePullSecrets: [{name: registry}]
+serviceAccounts: true
+image: {digest: "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}
+sidecar: {image: "example.com/credfree:2", env: {OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318"}, user: 7500}
+guardrails: {enabled: true, actions: [Deny, Audit]}
+networkPolicy: {enabled: true, egress: [{ports: [{port: 4318}]}]}
+metrics: {serviceMonitor: {enabled: true, labels: {release: prometheus}}}
+priorityClassName: system-cluster-critical
+tolerations: [{key: a, operator: Exists}]
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}
+topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: ScheduleAnyway}]
+podLabels: {a: b}
+podAnnotations: {c: d}
+env: {OTEL_SDK_DISABLED: "true"}
+verbose: true
+webhook: {annotations: {e: f}, failurePolicy: Ignore}
+serviceAccount: {annotations: {g: h}}
+`,
+}
+
+func TestManifestsAreKnown(t *testing.T) {
+	c := load(t, "charts/credfree")
+	for name, text := range variants {
+		t.Run(name, func(t *testing.T) {
+			if got := mustRender(t, c, text, cluster{}); len(got) < 5 {
+				t.Errorf("got %d objects", len(got))
+			}
+		})
+	}
+}
+
+var generated = regexp.MustCompile(`(?m)^( *(?:tls\.crt|tls\.key|ca\.crt|caBundle|credfree\.dev/renew-after): ).+$`)
+
+// TestSnapshot shows what an installation with no values is.
+func TestSnapshot(t *testing.T) {
+	files, err := render(t, load(t, "charts/credfree"), "", cluster{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := generated.ReplaceAllString(strings.Join(documents(files), "---\n"), "${1}GENERATED")
+	if *update {
+		if err := os.WriteFile("testdata/default.yaml", []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/default.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("-want +got (rewrite with -update)\n%s", diff)
+	}
+}
+
+// TestWrongValues: what is wrong is said by its name.
+func TestWrongValues(t *testing.T) {
+	c := load(t, "charts/credfree")
+	for name, test := range map[string]struct{ text, want string }{
+		"unknown value":         {"replica: 3", "additional properties 'replica' not allowed"},
+		"unknown value, deeper": {"sidecar: {images: x}", "at '/sidecar': additional properties 'images' not allowed"},
+		"number for a text":     {"image: {tag: 1}", "at '/image/tag': got number, want string"},
+		"failure policy":        {"webhook: {failurePolicy: fail}", "at '/webhook/failurePolicy': value must be one of 'Fail', 'Ignore'"},
+		"timeout":               {"webhook: {timeoutSeconds: 60}", "at '/webhook/timeoutSeconds': maximum: got 60, want 30"},
+		"root":                  {"sidecar: {user: 0}", "at '/sidecar/user': minimum: got 0, want 1"},
+		"token life":            {"sidecar: {tokenExpirationSeconds: 60}", "at '/sidecar/tokenExpirationSeconds': minimum: got 60, want 600"},
+		"quantity":              {"sidecar: {resources: {limits: {memory: lots}}}", "at '/sidecar/resources/limits/memory': 'lots' does not match pattern"},
+		"provider":              {"certificates: {provider: vault}", "at '/certificates/provider': value must be one of 'helm', 'cert-manager', 'secret'"},
+		"kube-system":           {"webhook: {excludedNamespaces: [kube-public]}", "at '/webhook/excludedNamespaces': no items match contains schema"},
+		"no replica":            {"replicas: 0", "at '/replicas': minimum: got 0, want 1"},
+		"guardrail action":      {"guardrails: {actions: [Block]}", "at '/guardrails/actions/0': value must be one of 'Deny', 'Audit', 'Warn'"},
+		"secret without name":   {"certificates: {provider: secret}", "certificates.secret.name is missing"},
+		"secret without CA":     {"certificates: {provider: secret, secret: {name: mine}}", "certificates.secret.caBundle is missing"},
+		"variable of the pod's": {"sidecar: {env: {'A B': c}}", "at '/sidecar/env': additional properties 'A B' not allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := render(t, c, test.text, cluster{})
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("got %v, want an error that says %q", err, test.want)
+			}
+		})
+	}
+}
+
+func TestLint(t *testing.T) {
+	version, err := common.ParseKubeVersion("v1.34.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{"charts/credfree", "charts/credfree-sidecar"} {
+		linted := lint.RunAll(root+"/"+folder, nil, "credfree-system", lint.WithKubeVersion(version))
+		for _, message := range linted.Messages {
+			if message.Severity > support.InfoSev {
+				t.Errorf("%s: %v", folder, message)
+			}
+		}
+	}
+}
+
+// TestWebhookReadsItsConfig: what the chart writes is what the program reads.
+func TestWebhookReadsItsConfig(t *testing.T) {
+	c := load(t, "charts/credfree")
+	for name, text := range variants {
+		cfg, err := inject.ParseConfig([]byte(one[*core.ConfigMap](t, mustRender(t, c, text, cluster{})).Data["inject.json"]))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if want := name == "everything"; cfg.ServiceAccounts != want || (cfg.User == 7500) != want || (cfg.Image == "example.com/credfree:2") != want {
+			t.Errorf("%s: got %+v", name, cfg)
+		}
+	}
+}
+
+// TestReferences: names that have to agree do, and the rights are the least.
+func TestReferences(t *testing.T) {
+	all := mustRender(t, load(t, "charts/credfree"), "serviceAccounts: true", cluster{})
+	deployment, service, hook := one[*apps.Deployment](t, all), one[*core.Service](t, all), one[*admission.MutatingWebhookConfiguration](t, all)
+	pod := deployment.Spec.Template
+	for key, value := range service.Spec.Selector {
+		if pod.Labels[key] != value {
+			t.Errorf("the service selects %s=%s, which the pods have not", key, value)
+		}
+	}
+	client := hook.Webhooks[0].ClientConfig.Service
+	if client.Name != service.Name || client.Namespace != service.Namespace || *client.Path != inject.Path {
+		t.Errorf("the API server calls %v", client)
+	}
+	if got := *pod.Spec.AutomountServiceAccountToken; !got {
+		t.Error("the webhook has no token to read service accounts with")
+	}
+	want := []rbac.PolicyRule{{APIGroups: []string{""}, Resources: []string{"serviceaccounts"}, Verbs: []string{"get"}}}
+	if diff := cmp.Diff(want, one[*rbac.ClusterRole](t, all).Rules); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	for _, object := range mustRender(t, load(t, "charts/credfree"), "", cluster{}) {
+		switch object.(type) {
+		case *rbac.ClusterRole, *rbac.ClusterRoleBinding, *rbac.Role, *rbac.RoleBinding:
+			t.Error("without serviceAccounts the webhook needs no right, and has one")
+		}
+	}
+	if hook.Webhooks[0].ObjectSelector.MatchLabels[inject.Label] != "true" || pod.Labels[inject.Label] != "" {
+		t.Error("the webhook selects other pods than those with its label, or itself")
+	}
+}

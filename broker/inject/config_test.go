@@ -1,0 +1,63 @@
+package inject
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestConfig(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"least":            {`{"image": "i"}`, ""},
+		"all":              {`{"image": "i", "imagePullPolicy": "Never", "user": 7500, "audience": "api://x", "tokenExpirationSeconds": 600, "resources": {"limits": {"cpu": "0.5", "memory": "64Mi"}}, "maxCPU": "2", "maxMemory": "1Gi", "env": {"OTEL_X": "y"}, "serviceAccounts": true}`, ""},
+		"no image":         {`{}`, "image is missing"},
+		"unknown field":    {`{"image": "i", "imge": "j"}`, "imge"},
+		"something behind": {`{"image": "i"} {}`, "something follows"},
+		"pull policy":      {`{"image": "i", "imagePullPolicy": "Sometimes"}`, "Sometimes"},
+		"root":             {`{"image": "i", "user": -1}`, "user -1"},
+		"short token":      {`{"image": "i", "tokenExpirationSeconds": 60}`, "tokenExpirationSeconds"},
+		"quantity":         {`{"image": "i", "resources": {"limits": {"memory": "lots"}}}`, "memory \"lots\""},
+		"bound":            {`{"image": "i", "maxCPU": "-1"}`, "maxCPU \"-1\""},
+		"variable of ours": {`{"image": "i", "env": {"CREDFREE_CONFIG": "/x"}}`, "CREDFREE_CONFIG"},
+		"no variable":      {`{"image": "i", "env": {"A B": "/x"}}`, "A B"},
+	} {
+		_, err := ParseConfig([]byte(test.text))
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+		if _, twice := New(Config{}); twice == nil {
+			t.Fatal("got an injector without an image")
+		}
+	}
+}
+
+func TestQuantities(t *testing.T) {
+	for _, test := range []struct {
+		amount, bound string
+		want          bool
+	}{
+		{"100m", "0.1", true}, {"101m", "0.1", false}, {"1", "", true}, {"1Gi", "1024Mi", true}, {"1025Mi", "1Gi", false},
+		{"1G", "1Gi", true}, {"0.5", "500m", true}, {"", "1", false}, {"1e3", "", false}, {"-1", "", false}, {"9999999999999999999", "", false},
+	} {
+		if got := within(test.amount, test.bound); got != test.want {
+			t.Errorf("%q within %q: got %v, want %v", test.amount, test.bound, got, test.want)
+		}
+	}
+}
+
+// TestAnnotationsAreDocumented compares the chart's README with the code.
+func TestAnnotationsAreDocumented(t *testing.T) {
+	readme, err := os.ReadFile("../../charts/credfree/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	want.WriteString("<!-- annotations -->\n| annotation | value | meaning |\n|---|---|---|\n")
+	for _, a := range Annotations() {
+		want.WriteString("| `" + prefix + a.Name + "` | " + a.Value + " | " + a.Meaning + " |\n")
+	}
+	want.WriteString("<!-- /annotations -->\n")
+	if !strings.Contains(string(readme), want.String()) {
+		t.Errorf("charts/credfree/README.md has to hold\n%s", want.String())
+	}
+}
