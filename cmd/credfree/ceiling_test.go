@@ -17,7 +17,7 @@ func TestCeilingReload(t *testing.T) {
 	r := startService(t, func(string) string { return anyProcess() })
 	path := filepath.Join(r.lab.dir, "ceiling.yaml")
 	text := r.lab.header() + anyProcess()
-	r.service.cfg.ceiling = true
+	r.cfg.ceiling = true
 	check(t, r.lab.write("credfree.yaml", text))
 
 	p, w, ceilingErr, err := startPolicy(filepath.Join(r.lab.dir, "credfree.yaml"), path, func(string) string { return "" })

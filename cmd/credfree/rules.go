@@ -102,11 +102,17 @@ func (r *ruleSet) close(others *ruleSet) error {
 func (s *service) socketsOf(p *policy.Policy) map[string]string {
 	sockets := map[string]string{}
 	for _, name := range p.Sockets() {
-		sockets[socketPath(s.cfg.socketDir, s.cfg.socketFolders, name)] = name
+		sockets[s.socketPath(name)] = name
 	}
 	return sockets
 }
 
+func (s *service) socketPath(name string) string {
+	return socketPath(s.cfg.socketDir, s.cfg.socketFolders, name)
+}
+
+// socketPath is where a socket of the policy is, below dir and, with folders, in
+// a folder of its own.
 func socketPath(dir string, folders bool, name string) string {
 	if filepath.IsAbs(name) {
 		return name
