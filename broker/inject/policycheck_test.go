@@ -102,7 +102,7 @@ func TestPolicyWebhook(t *testing.T) {
 	}
 	// A list of warnings ends somewhere.
 	long := strings.Replace(goodPolicy, "agents: {", "agents: {", 1)
-	for _, name := range strings.SplitSeq("bcdefghijklmno", "") {
+	for name := range strings.SplitSeq("bcdefghijklmno", "") {
 		long += "  # \n"
 		long = strings.Replace(long, "agents: {", "agents: {"+name+": {identity: app}, ", 1)
 	}
