@@ -36,7 +36,7 @@ func diagnosePod(std stdio, options doctorOptions) error {
 	if err != nil {
 		return err
 	}
-	facts := podFactsOf(p, options.socketDir, options.socketFolders, makeUndumpable())
+	facts := podFactsOf(p, options.socketDir, options.socketFolders, brokerUndumpable())
 	facts.imds = askIMDS(imdsURL)
 	var found podDiagnosis
 	found.add("this pod", guardrails(facts, p))
