@@ -40,6 +40,21 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// The policies of the GitOps example are valid, and nothing is odd about them.
+func TestGitOpsPolicies(t *testing.T) {
+	bin := t.TempDir()
+	_, _ = run(t, nil, "go", "build", "-o", bin, "../cmd/credfree")
+	files, err := filepath.Glob("gitops/*/credfree.yaml")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("got policies %v, %v, want two", files, err)
+	}
+	for _, file := range files {
+		if out, err := run(t, os.Environ(), filepath.Join(bin, "credfree"), "check", "--config", file, "--strict-warnings"); err != nil {
+			t.Errorf("%s: %v\n%s", file, err, out)
+		}
+	}
+}
+
 // run runs a command to its end and returns all it wrote. Without env, an
 // error ends the test.
 func run(t *testing.T, env []string, command ...string) (string, error) {

@@ -44,8 +44,9 @@ func NewHandler(cfg HandlerConfig) (http.Handler, error) {
 	if cfg.Injector == nil || cfg.Log == nil || cfg.Observe == nil {
 		return nil, errors.New("the webhook needs an injector, a log and an observer")
 	}
-	mux := http.NewServeMux()
-	mux.Handle("POST "+Path, &handler{cfg})
+	mux, h := http.NewServeMux(), &handler{cfg}
+	mux.Handle("POST "+Path, h)
+	mux.HandleFunc("POST "+PolicyPath, h.admitPolicy)
 	return mux, nil
 }
 
@@ -92,13 +93,18 @@ type (
 const reviewVersion, reviewKind = "admission.k8s.io/v1", "AdmissionReview"
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.answer(w, r, func(req *request) (response, Outcome) { return h.admit(r.Context(), req) })
+}
+
+// answer reads a review, has it decided, and writes the answer.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, decide func(*request) (response, Outcome)) {
 	req, err := readReview(w, r)
 	if err != nil {
 		h.cfg.Observe(r.Context(), Invalid)
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	answer, outcome := h.admit(r.Context(), req)
+	answer, outcome := decide(req)
 	answer.UID = req.UID
 	body, err := json.Marshal(review{APIVersion: reviewVersion, Kind: reviewKind, Response: &answer})
 	if err != nil {

@@ -172,6 +172,8 @@ func (r *reader) userTenants(a *Agent, at place, p *Policy) {
 		switch {
 		case !c.forUsers:
 			continue
+		case own == "": // the pod's to say, or reported already
+			reachable++
 		case !isGUID(own) && len(listed) == 0:
 			r.problem(at, "the tenant of identity "+clip(c.name)+" is a domain, and user tokens name their tenant by its GUID", "add users: {tenants: [<tenant id>]}")
 			reachable++

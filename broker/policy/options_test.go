@@ -59,7 +59,10 @@ func warnedOfPod(p *policy.Policy) (n int) {
 
 // Without a pod the file can be checked, and no id is made up.
 func TestFromNoPod(t *testing.T) {
-	p := parse(t, ofThePod)
+	p := parse(t, strings.Replace(ofThePod, "allow: {scopes: [graph]}}", "allow: {scopes: [graph]}, onBehalfOf: {allow: {scopes: [graph/User.Read]}, clients: ["+signInApp+"]}}", 1))
+	if d := p.Decide(policy.Request{Peer: tcp(1), Identity: "app", Scope: userRead, OnBehalfOf: true, User: alice(), Now: may2027}); d.Allowed {
+		t.Errorf("got %+v for a user of a tenant that is not known", d)
+	}
 	if got := warnedOfPod(p); got != 3 || p.Tenant != "" || p.Identities["app"].Application.ClientID != "" {
 		t.Errorf("got %d warnings and %+v, want 3 and nothing", got, p.Identities["app"].Application)
 	}

@@ -195,10 +195,10 @@ func TestHashedUsersOverReloads(t *testing.T) {
 		return line.Hash
 	}
 	first := hash()
-	w := policyWatch{path: filepath.Join(r.lab.dir, "credfree.yaml")}
+	w := policyWatch{policy: fileWatch{path: filepath.Join(r.lab.dir, "credfree.yaml")}}
 	put := func(text string) {
 		check(t, r.lab.write("credfree.yaml", r.lab.header()+text+anyProcess()))
-		w.settled = true
+		w.policy.settled = true
 		w.look(r.service)
 	}
 	put("users: hashed\nmode: audit\n")

@@ -48,10 +48,12 @@ func checkCommand(std stdio) *cli.Command {
 		Usage: "check a policy file and print everything that is wrong with it",
 		Flags: []cli.Flag{
 			configFlag(),
+			ceilingFlag(),
 			formatFlag("text", "json"),
 			&cli.BoolFlag{Name: "from-environment", Usage: "check the policy that the environment makes, as serve does without --config"},
 			&cli.BoolFlag{Name: "print", Usage: "print the policy as a file instead: with --from-environment, one to start from"},
 			&cli.BoolFlag{Name: "strict-warnings", Usage: "fail when there are warnings too"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "print nothing but what is wrong"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.Bool("from-environment") {
@@ -64,10 +66,11 @@ func checkCommand(std stdio) *cli.Command {
 			if err != nil {
 				return err
 			}
-			checked, err := checkPolicy(c.String("config"), time.Now(), c.Bool("strict-warnings"))
+			checked, err := checkPolicy(c.String("config"), c.String("ceiling"), time.Now(), c.Bool("strict-warnings"))
 			if err != nil {
 				return err
 			}
+			checked.quiet = c.Bool("quiet")
 			if format == "json" {
 				return checked.printJSON(std.out)
 			}
@@ -84,6 +87,9 @@ func checkEnvironment(c *cli.Context, std stdio) error {
 	format, err := formatOf(c, "text", "json")
 	if err != nil {
 		return err
+	}
+	if c.String("ceiling") != "" {
+		return fail(exitUsage, errors.New("--ceiling looks at a policy file"), "write the policy into one with --print, and check that with --config")
 	}
 	found, err := readEnvironment(os.Environ())
 	if err != nil {
@@ -108,7 +114,7 @@ func loadPolicy(path string) (*policy.Policy, error) {
 
 // readPolicy is loadPolicy with what was read.
 func readPolicy(path string) (*policy.Policy, []byte, error) {
-	p, data, err := parsePolicy(path)
+	p, data, err := parsePolicy(path, policy.Options{Pod: podOf(os.Getenv)})
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
 		return nil, nil, problemsFailure(problems)
 	}
@@ -116,12 +122,12 @@ func readPolicy(path string) (*policy.Policy, []byte, error) {
 }
 
 // parsePolicy returns what is wrong with the file as policy.Problems.
-func parsePolicy(path string) (*policy.Policy, []byte, error) {
+func parsePolicy(path string, options policy.Options) (*policy.Policy, []byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), "name it with --config FILE; credfree emulator --dir DIR writes one to start from")
 	}
-	p, err := policy.Parse(path, data)
+	p, err := policy.ParseWith(path, data, options)
 	return p, data, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -23,6 +24,16 @@ type checked struct {
 	Identities int       `json:"identities"`
 	Problems   []finding `json:"problems"`
 	Warnings   []finding `json:"warnings"`
+	Ceiling    string    `json:"ceiling,omitempty"`  // revision of the ceiling; "" without one
+	FromPod    []said    `json:"from_pod,omitempty"` // values that the pod says
+
+	quiet bool // say nothing of what is well
+}
+
+// said is a value of the policy that comes from the pod; "" when there is none.
+type said struct {
+	Path  string `json:"path"`
+	Value string `json:"value"`
 }
 
 // finding is a problem or a warning of a policy file.
@@ -37,8 +48,17 @@ type finding struct {
 
 // checkPolicy reads a policy file and says what it finds. The error says that
 // the file cannot be read at all.
-func checkPolicy(path string, now time.Time, strict bool) (*checked, error) {
-	p, data, err := parsePolicy(path)
+func checkPolicy(path, ceiling string, now time.Time, strict bool) (*checked, error) {
+	options := policy.Options{Pod: podOf(os.Getenv)}
+	var err error
+	if ceiling != "" {
+		options.Ceiling, err = readCeiling(ceiling)
+	}
+	var p *policy.Policy
+	var data []byte
+	if err == nil {
+		p, data, err = parsePolicy(path, options)
+	}
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
 		found := &checked{File: path, Problems: []finding{}, Warnings: []finding{}}
 		for _, problem := range problems {
@@ -49,7 +69,11 @@ func checkPolicy(path string, now time.Time, strict bool) (*checked, error) {
 	if err != nil {
 		return nil, err
 	}
-	return checkedPolicy(path, p, data, now, strict), nil
+	found := checkedPolicy(path, p, data, now, strict)
+	if options.Ceiling != nil {
+		found.Ceiling = options.Ceiling.Revision
+	}
+	return found, nil
 }
 
 // checkedPolicy is what there is to say about a policy without problems.
@@ -60,6 +84,9 @@ func checkedPolicy(path string, p *policy.Policy, data []byte, now time.Time, st
 	}
 	slices.SortStableFunc(found.Warnings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 	found.Revision, found.Agents, found.Identities = p.Revision, len(p.Agents), len(p.Identities)
+	for _, value := range p.FromPod {
+		found.FromPod = append(found.FromPod, said(value))
+	}
 	found.OK = !strict || len(found.Warnings) == 0
 	return found
 }
@@ -114,6 +141,9 @@ func (c *checked) print(std stdio) error {
 		return problemsFailure(problems)
 	}
 	for _, warning := range c.Warnings {
+		if c.quiet && c.OK {
+			break
+		}
 		fmt.Fprintln(std.err, "warning: "+policy.Problem(warning).String())
 		if warning.Hint != "" {
 			fmt.Fprintln(std.err, "hint: "+warning.Hint)
@@ -121,6 +151,14 @@ func (c *checked) print(std stdio) error {
 	}
 	if !c.OK {
 		return fail(exitError, errors.New(c.File+": warnings, and --strict-warnings was given: "+strconv.Itoa(len(c.Warnings))))
+	}
+	if c.quiet {
+		return nil
+	}
+	for _, value := range c.FromPod {
+		if value.Value != "" {
+			fmt.Fprintf(std.err, "note: %s: the pod says %s\n", value.Path, value.Value)
+		}
 	}
 	_, err := fmt.Fprintf(std.out, "%s: ok, revision %s, %d agents, %d identities, %d warnings\n", c.File, c.Revision, c.Agents, c.Identities, len(c.Warnings))
 	return err

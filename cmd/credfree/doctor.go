@@ -29,6 +29,7 @@ func doctorCommand(std stdio) *cli.Command {
 			&cli.BoolFlag{Name: "credentials", Usage: "print the federated identity credentials that Entra needs, whatever is well"},
 			&cli.BoolFlag{Name: "in-pod", Usage: "look at the pod around this very process instead: whether agents could get past the broker"},
 			&cli.StringFlag{Name: "socket-dir", Usage: "with --in-pod: `FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
+			&cli.BoolFlag{Name: "socket-folders", Usage: "with --in-pod: each socket is in a folder of its own", EnvVars: []string{"CREDFREE_SOCKET_FOLDERS"}},
 			&cli.StringFlag{Name: "pod", Usage: "look at the pods of a manifest instead: kubectl get pod NAME -o yaml into `FILE`, or - for standard input"},
 			&cli.StringFlag{Name: "container", Usage: "with --pod: `NAME` of the broker's container (default: credfree, or what runs credfree serve)"},
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the report: text or json", Value: "text"},
@@ -37,10 +38,7 @@ func doctorCommand(std stdio) *cli.Command {
 			options := doctorOptions{
 				config: c.String("config"), identity: c.String("identity"), scope: c.String("scope"),
 				credentials: c.Bool("credentials"), format: c.String("format"),
-				socketDir: c.String("socket-dir"), pod: c.String("pod"), container: c.String("container"),
-			}
-			if options.format != "text" && options.format != "json" {
-				return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", options.format))
+				socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"), pod: c.String("pod"), container: c.String("container"),
 			}
 			if options.pod != "" {
 				if err := flagsOnly(c); err != nil {
@@ -64,10 +62,21 @@ type doctorOptions struct {
 	config, identity, scope, format string
 	credentials                     bool
 	socketDir, pod, container       string
+	socketFolders                   bool
+}
+
+func (o doctorOptions) checkFormat() error {
+	if o.format != "text" && o.format != "json" {
+		return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", o.format))
+	}
+	return nil
 }
 
 // diagnose prints a report, and returns an error that says how bad it is.
 func diagnose(ctx context.Context, std stdio, options doctorOptions) error {
+	if err := options.checkFormat(); err != nil {
+		return err
+	}
 	p, err := loadPolicy(options.config)
 	if err != nil {
 		return err

@@ -131,7 +131,9 @@ func getDocument(ctx context.Context, transport http.RoundTripper, address strin
 	if err != nil {
 		return 0, nil, err
 	}
-	req.Header.Set("Accept", "application/json")
+	// An API server of Kubernetes shows its keys as nothing but a key set (RFC 7517
+	// §8.5), and answers 406 to who asks for JSON alone.
+	req.Header.Set("Accept", "application/json, application/jwk-set+json")
 	resp, err := transport.RoundTrip(req) // not a Client, which would follow
 	if err != nil {
 		return 0, nil, err

@@ -29,11 +29,14 @@ func (d *podDiagnosis) add(name string, steps []step) {
 
 // diagnosePod looks at the pod that this process is in.
 func diagnosePod(std stdio, options doctorOptions) error {
+	if err := options.checkFormat(); err != nil {
+		return err
+	}
 	p, err := loadPolicy(options.config)
 	if err != nil {
 		return err
 	}
-	facts := podFactsOf(p, options.socketDir, makeUndumpable())
+	facts := podFactsOf(p, options.socketDir, options.socketFolders, brokerUndumpable())
 	facts.imds = askIMDS(imdsURL)
 	var found podDiagnosis
 	found.add("this pod", guardrails(facts, p))
@@ -42,6 +45,9 @@ func diagnosePod(std stdio, options doctorOptions) error {
 
 // diagnoseManifest looks at the pods of a manifest; "-" is the standard input.
 func diagnoseManifest(stdin io.Reader, std stdio, options doctorOptions) error {
+	if err := options.checkFormat(); err != nil {
+		return err
+	}
 	in := stdin
 	if options.pod != "-" {
 		file, err := os.Open(options.pod)

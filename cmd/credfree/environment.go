@@ -273,15 +273,10 @@ func (e *environment) workloadPolicy() *policyFile {
 	return file
 }
 
-// policySource is where serve and check get a policy from: a file, or the
-// environment where no file is named.
+// policySource is the policy that the environment makes, where no file is named.
 func policySource(path string) (*fromEnvironment, error) {
-	if path == "" {
-		return readEnvironment(os.Environ())
+	if path != "" {
+		return &fromEnvironment{}, nil
 	}
-	p, data, err := readPolicy(path)
-	if err != nil {
-		return nil, err
-	}
-	return &fromEnvironment{policy: p, text: data}, nil
+	return readEnvironment(os.Environ())
 }

@@ -16,6 +16,7 @@ func explainCommand(std stdio) *cli.Command {
 		Usage: "say what the broker would decide, and by which rule",
 		Flags: append([]cli.Flag{
 			configFlag(),
+			ceilingFlag(),
 			&cli.StringFlag{Name: "agent", Usage: "`NAME` of the agent that asks"},
 			&cli.StringFlag{Name: "scope", Usage: "`SCOPE` it asks for"},
 			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity it wants to act as"},
@@ -36,13 +37,16 @@ func explainCommand(std stdio) *cli.Command {
 			if err != nil {
 				return err
 			}
-			p, err := loadPolicy(c.String("config"))
+			p, err := loadPolicyUnder(c.String("config"), c.String("ceiling"))
 			if err != nil {
 				return err
 			}
 			explained, err := explain(c, p)
 			if err != nil {
 				return err
+			}
+			for _, value := range p.FromPod {
+				explained.FromPod = append(explained.FromPod, said(value))
 			}
 			if format == "json" {
 				err = encodeJSON(std.out, explained)

@@ -29,7 +29,8 @@ type explained struct {
 	AuditedReason string          `json:"audited_reason,omitempty"`
 	AuditedRule   string          `json:"audited_rule,omitempty"`
 	AuditedHint   string          `json:"audited_hint,omitempty"`
-	Note          string          `json:"note,omitempty"` // what the broker does beyond the policy
+	Note          string          `json:"note,omitempty"`     // what the broker does beyond the policy
+	FromPod       []said          `json:"from_pod,omitempty"` // values that the pod says
 	Steps         []explainedStep `json:"steps"`
 }
 
@@ -98,6 +99,11 @@ func (x *explained) print(w io.Writer) error {
 	}
 	if x.Note != "" {
 		fmt.Fprintf(&b, "note: %s\n", x.Note)
+	}
+	for _, value := range x.FromPod {
+		if value.Value != "" {
+			fmt.Fprintf(&b, "note: the pod says %s: %s\n", value.Path, value.Value)
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -206,8 +206,8 @@ func askIMDS(url string) imdsFact {
 }
 
 // podFactsOf collects what can be seen, for a policy whose sockets are below
-// socketDir.
-func podFactsOf(p *policy.Policy, socketDir string, undumpable error) podFacts {
+// socketDir, each in a folder of its own with socketFolders.
+func podFactsOf(p *policy.Policy, socketDir string, socketFolders bool, undumpable error) podFacts {
 	f := podFacts{uid: ownUID(), groups: ownGroups(), uids: visibleUIDs, undumpable: undumpable, privileges: ownPrivileges()}
 	for _, name := range slices.Sorted(maps.Keys(p.Sources)) {
 		if source := p.Sources[name]; source.File != nil {
@@ -216,10 +216,7 @@ func podFactsOf(p *policy.Policy, socketDir string, undumpable error) podFacts {
 	}
 	folders := map[string]bool{}
 	for _, socket := range p.Sockets() {
-		if !filepath.IsAbs(socket) {
-			socket = filepath.Join(socketDir, socket)
-		}
-		folders[filepath.Dir(socket)] = true
+		folders[filepath.Dir(socketPath(socketDir, socketFolders, socket))] = true
 	}
 	for _, folder := range slices.Sorted(maps.Keys(folders)) {
 		f.sockets = append(f.sockets, factOf(folder))

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -126,5 +127,34 @@ func TestAskIMDS(t *testing.T) {
 	server.Close()
 	if got := askIMDS(server.URL); !got.asked || got.reachable {
 		t.Errorf("got %+v of a server that is gone", got)
+	}
+}
+
+// The doctor looks at the broker's process, not at its own: one that cannot be
+// dumped is told from one that can, from root's, and from none.
+func TestBrokerUndumpable(t *testing.T) {
+	for name, test := range map[string]struct {
+		comm           string
+		owner, environ uint32
+		want           string
+	}{
+		"closed":          {"credfree", 7400, 0, ""},
+		"open":            {"credfree", 7400, 7400, "process 7 is open to its user"},
+		"root's":          {"credfree", 0, 0, "process 7 is root's"},
+		"another program": {"python3", 7400, 0, "no broker among the processes"},
+	} {
+		proc := t.TempDir()
+		for pid, comm := range map[string]string{"7": test.comm, strconv.Itoa(os.Getpid()): "credfree"} {
+			check(t, errors.Join(os.Mkdir(filepath.Join(proc, pid), 0o755), os.WriteFile(filepath.Join(proc, pid, "comm"), []byte(comm+"\n"), 0o600)))
+		}
+		err := undumpableBelow(proc, func(path string) fileFact {
+			if filepath.Base(path) == "environ" {
+				return fileFact{uid: test.environ}
+			}
+			return fileFact{uid: test.owner}
+		})
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
 	}
 }

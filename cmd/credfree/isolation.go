@@ -53,7 +53,7 @@ func (s *service) isolation() (problems, hints []string) {
 	if !s.cfg.inPod {
 		return exposures(p, ownUID(), visibleUIDs, s.undumpable)
 	}
-	facts := podFactsOf(p, s.cfg.socketDir, s.undumpable)
+	facts := podFactsOf(p, s.cfg.socketDir, s.cfg.socketFolders, s.undumpable)
 	if imds := s.imds.Load(); imds != nil {
 		facts.imds = *imds
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +18,36 @@ func makeUndumpable() error {
 	return errors.Join(
 		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
 		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
+}
+
+// brokerUndumpable says whether the memory of the broker, another process of this
+// user, can be dumped: the kernel gives the files below /proc of one that cannot
+// to root (proc(5)). nil when it cannot be.
+func brokerUndumpable() error { return undumpableBelow("/proc", factOf) }
+
+func undumpableBelow(proc string, factOf func(path string) fileFact) error {
+	names, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		folder := filepath.Dir(name)
+		comm, err := os.ReadFile(name)
+		if err != nil || strings.TrimSpace(string(comm)) != "credfree" || filepath.Base(folder) == strconv.Itoa(os.Getpid()) {
+			continue // it has just ended, or is not the broker
+		}
+		owner, files := factOf(folder), factOf(filepath.Join(folder, "environ"))
+		switch {
+		case owner.err != nil || files.err != nil:
+			continue
+		case owner.uid == 0:
+			return fmt.Errorf("process %s is root's, and can dump itself", filepath.Base(folder))
+		case files.uid != 0:
+			return fmt.Errorf("that of process %s is open to its user", filepath.Base(folder))
+		}
+		return nil
+	}
+	return errors.New("there is no broker among the processes that can be seen")
 }
 
 func ownUID() uint32 { return uint32(os.Geteuid()) }

@@ -8,6 +8,8 @@ var errNotLinux = errors.New("this is known on Linux only")
 
 func makeUndumpable() error { return errNotLinux }
 
+func brokerUndumpable() error { return errNotLinux }
+
 func ownUID() uint32 { return ^uint32(0) }
 
 func visibleUIDs() (map[uint32]bool, error) { return nil, errNotLinux }

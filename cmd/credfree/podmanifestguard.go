@@ -20,7 +20,7 @@ type manifestGuard struct {
 func guardManifest(pod podManifest, name string) []step {
 	g := &manifestGuard{pod: pod}
 	if g.broker = findBroker(&pod.spec, name); g.broker == nil {
-		return []step{failed("broker", "no container of the pod runs the broker", "name it with --container NAME, or have it injected: labels: {credfree.dev/inject: enabled}")}
+		return []step{failed("broker", "no container of the pod runs the broker", "name it with --container NAME, or have it injected: labels: {credfree.dev/inject: \"true\"}")}
 	}
 	g.namespaces()
 	for _, agent := range g.agents() {

@@ -28,6 +28,9 @@ func (s *service) parts() []admin.Part {
 		{Name: "isolation", Check: s.isolationState, ReportOnly: true},
 		{Name: "agents", Check: s.agentsState, ReportOnly: true},
 	}
+	if s.cfg.ceiling {
+		parts = append(parts, admin.Part{Name: "ceiling", Check: s.ceilingState})
+	}
 	for name, source := range rules.sources {
 		parts = append(parts, admin.Part{Name: "source " + name, Check: sourceState(source)})
 	}
@@ -53,6 +56,22 @@ func (s *service) policyState(context.Context) admin.PartState {
 	detail := fmt.Sprintf("revision %s, %d agents, %d warnings", p.Revision, len(p.Agents), len(p.Warnings))
 	if failed != nil {
 		return admin.PartState{Detail: detail, Error: "the policy file is not in force: " + failed.Error(), Hint: "mend it: credfree check names every problem"}
+	}
+	return admin.PartState{OK: true, Detail: detail}
+}
+
+// ceilingState is not well while the file on the disk is not what is in force:
+// what holds then is the last valid one, or that nobody gets anything.
+func (s *service) ceilingState(context.Context) admin.PartState {
+	s.mu.Lock()
+	ceiling, failed := s.rules.Policy.Ceiling(), s.ceilingFailed
+	s.mu.Unlock()
+	detail := "none was ever valid: nobody gets a token"
+	if ceiling != nil && ceiling.Revision != "" {
+		detail = "revision " + ceiling.Revision
+	}
+	if failed != nil {
+		return admin.PartState{Detail: detail, Error: "the ceiling is not in force: " + failed.Error(), Hint: "mend it: credfree check --ceiling names every problem"}
 	}
 	return admin.PartState{OK: true, Detail: detail}
 }

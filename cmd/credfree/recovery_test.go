@@ -103,7 +103,7 @@ func TestReload(t *testing.T) {
 	header, good := r.lab.header(), anyProcess()
 	narrower := strings.Replace(good, "apis: [graph, azure-openai]", "scopes: [keyvault]", 1)
 	socket := strings.Replace(good, "    callers:\n", "    callers:\n      - {socket: new.sock}\n", 1)
-	w := policyWatch{path: path, applied: []byte(header + good)}
+	w := policyWatch{policy: fileWatch{path: path, applied: []byte(header + good)}}
 	look := func(times int) {
 		for range times {
 			w.look(r.service)
@@ -145,7 +145,7 @@ func TestReload(t *testing.T) {
 		t.Error("the file is back as it was, and it is not ready")
 	}
 	write(header + socket)
-	w.settled = true // as on SIGHUP
+	w.policy.settled = true // as on SIGHUP
 	look(1)
 	if status() != 200 {
 		t.Error("SIGHUP does not put the file in force at once")
@@ -204,7 +204,7 @@ func TestReloadThroughASymbolicLink(t *testing.T) {
 	text := r.lab.header() + anyProcess()
 	version("..1", text)
 	check(t, os.Symlink("..data/credfree.yaml", filepath.Join(dir, "credfree.yaml")))
-	w := policyWatch{path: filepath.Join(dir, "credfree.yaml"), applied: []byte(text)}
+	w := policyWatch{policy: fileWatch{path: filepath.Join(dir, "credfree.yaml"), applied: []byte(text)}}
 	w.look(r.service)
 	version("..2", strings.Replace(text, "apis: [graph, azure-openai]", "scopes: [keyvault]", 1))
 	w.look(r.service)

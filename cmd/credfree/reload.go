@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -32,9 +33,10 @@ const (
 	reloadRefused = "refused"
 )
 
-// watchPolicy puts the policy file in force whenever it changes, and at once on
-// SIGHUP, until ctx ends. What it says while it is not valid changes nothing.
-func (s *service) watchPolicy(ctx context.Context, path string, data []byte) {
+// watchPolicy puts the policy file in force whenever it or its ceiling changes,
+// and at once on SIGHUP, until ctx ends. What they say while they are not valid
+// changes nothing.
+func (s *service) watchPolicy(ctx context.Context, w *policyWatch) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -42,7 +44,6 @@ func (s *service) watchPolicy(ctx context.Context, path string, data []byte) {
 	defer ticker.Stop()
 	daily := time.NewTicker(24 * time.Hour)
 	defer daily.Stop()
-	w := policyWatch{path: path, applied: data}
 	for {
 		select {
 		case <-ctx.Done():
@@ -50,15 +51,15 @@ func (s *service) watchPolicy(ctx context.Context, path string, data []byte) {
 		case <-daily.C:
 			s.warnOfExpiry()
 		case <-hangup:
-			w.settled = true
+			w.policy.settled, w.ceiling.settled = true, true
 		case <-ticker.C:
 		}
 		w.look(s)
 	}
 }
 
-// policyWatch is what is known of a policy file.
-type policyWatch struct {
+// fileWatch is what is known of a file that may change.
+type fileWatch struct {
 	path    string
 	applied []byte // last content that was tried
 	seen    []byte // content at the last look, when that was another
@@ -66,34 +67,104 @@ type policyWatch struct {
 	settled bool // do not wait for a second look
 }
 
-func (w *policyWatch) look(s *service) {
+// look returns the content that is to be tried, if there is any, and an error
+// once when the file cannot be read.
+func (w *fileWatch) look() (data []byte, changed bool, err error) {
 	at := w.settled
 	w.settled = false
-	data, err := os.ReadFile(w.path)
+	data, err = os.ReadFile(w.path)
 	if err != nil {
-		if !w.missing || at {
-			s.reloadFailed(err, "put the policy file back: until then the last one stays in force")
+		if w.missing && !at {
+			err = nil
 		}
 		w.missing, w.seen = true, nil
-		return
+		return nil, false, err
 	}
 	same := bytes.Equal(data, w.applied)
 	switch {
 	case same && !w.missing && !at:
 		w.seen = nil
-		return
+		return nil, false, nil
 	case !at && !same && (w.seen == nil || !bytes.Equal(data, w.seen)):
 		w.seen = data
-		return
+		return nil, false, nil
 	}
 	w.applied, w.seen, w.missing = data, nil, false
-	p, err := policy.Parse(w.path, data)
+	return data, true, nil
+}
+
+// policyWatch is a policy file, with the ceiling that it is under.
+type policyWatch struct {
+	policy  fileWatch
+	ceiling fileWatch      // path "": none
+	options policy.Options // the ceiling is the last valid one
+	inForce []byte         // content of the policy that is in force
+}
+
+func (w *policyWatch) look(s *service) {
+	w.lookAtCeiling(s)
+	if w.policy.path == "" { // the environment does not change
+		return
+	}
+	data, changed, err := w.policy.look()
+	switch {
+	case err != nil:
+		s.reloadFailed(err, "put the policy file back: until then the last one stays in force")
+		return
+	case !changed:
+		return
+	}
+	if err := w.apply(s, data); err != nil {
+		s.reloadFailed(err, "mend the policy file: until then the last one stays in force; credfree check --config "+w.policy.path)
+	}
+}
+
+// apply puts a policy in force, under the ceiling.
+func (w *policyWatch) apply(s *service, data []byte) error {
+	p, err := policy.ParseWith(cmp.Or(w.policy.path, environmentName), data, w.options)
 	if err == nil {
 		err = s.use(p)
 	}
-	if err != nil {
-		s.reloadFailed(err, "mend the policy file: until then the last one stays in force; credfree check --config "+w.path)
+	if err == nil {
+		w.inForce = data
 	}
+	return err
+}
+
+// lookAtCeiling puts the policy that is in force under a ceiling that has
+// changed. While the ceiling is not valid, its last valid content holds.
+func (w *policyWatch) lookAtCeiling(s *service) {
+	if w.ceiling.path == "" {
+		return
+	}
+	data, changed, err := w.ceiling.look()
+	if err == nil && !changed {
+		return
+	}
+	before := w.options.Ceiling
+	if err == nil {
+		var ceiling *policy.Ceiling
+		if ceiling, err = policy.ParseCeiling(w.ceiling.path, data); err == nil {
+			w.options.Ceiling = ceiling
+			if err = w.apply(s, w.inForce); err != nil {
+				w.options.Ceiling = before
+			}
+		}
+	}
+	s.ceilingRead(w.options.Ceiling, err)
+}
+
+// ceilingRead notes how it went with the ceiling's file.
+func (s *service) ceilingRead(inForce *policy.Ceiling, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ceilingFailed = err
+	if err != nil {
+		s.cfg.log.Error("the ceiling is not in force", "err", err.Error(), "in_force", inForce.Revision,
+			"hint", "mend it: until then the last valid one holds, and without any nobody gets a token")
+		return
+	}
+	s.cfg.log.Info("ceiling in force", "ceiling", inForce.Revision)
 }
 
 // use puts a policy in force, as a whole or not at all.

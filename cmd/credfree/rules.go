@@ -124,22 +124,27 @@ func (r *ruleSet) close(others *ruleSet) error {
 func (s *service) socketsOf(p *policy.Policy) map[string]string {
 	sockets := map[string]string{}
 	for _, name := range p.Sockets() {
-		path := name
-		if !filepath.IsAbs(path) {
-			path = s.socketPath(name)
-		}
-		sockets[path] = name
+		sockets[s.socketPath(name)] = name
 	}
 	return sockets
 }
 
 func (s *service) socketPath(name string) string {
-	if s.cfg.socketFolders {
+	return socketPath(s.cfg.socketDir, s.cfg.socketFolders, name)
+}
+
+// socketPath is where a socket of the policy is, below dir and, with folders, in
+// a folder of its own.
+func socketPath(dir string, folders bool, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	if folders {
 		// One more folder: everybody may write to a volume, and ListenUnix uses none
 		// like that.
-		return filepath.Join(s.cfg.socketDir, strings.TrimSuffix(name, ".sock"), "socket", name)
+		return filepath.Join(dir, strings.TrimSuffix(name, ".sock"), "socket", name)
 	}
-	return filepath.Join(s.cfg.socketDir, name)
+	return filepath.Join(dir, name)
 }
 
 // openSockets listens on those sockets that are new. When one fails, none of

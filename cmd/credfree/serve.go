@@ -27,6 +27,7 @@ func serveCommand(std stdio) *cli.Command {
 		Usage: "run the broker until SIGTERM; the audit log goes to standard output",
 		Flags: append([]cli.Flag{
 			configFlag(),
+			ceilingFlag(),
 			&cli.StringFlag{Name: "listen", Usage: "loopback `ADDRESS` for agents", Value: defaultListen, EnvVars: []string{"CREDFREE_LISTEN"}},
 			&cli.StringFlag{Name: "admin-listen", Usage: "loopback `ADDRESS` for operators", Value: defaultAdminListen, EnvVars: []string{"CREDFREE_ADMIN_LISTEN"}},
 			&cli.StringFlag{Name: "socket-dir", Usage: "`FOLDER` of the agents' unix sockets", Value: defaultSocketDir, EnvVars: []string{"CREDFREE_SOCKET_DIR"}},
@@ -58,9 +59,15 @@ func serve(c *cli.Context, std stdio) (err error) {
 	if err := found.sidecarFlags(c); err != nil {
 		return err
 	}
-	p, data := found.policy, found.text
 	log, flush := newLogger(std.err, level)
 	defer flush()
+	p, watched, ceilingErr, err := startPolicy(path, found.text, c.String("ceiling"), os.Getenv)
+	if err != nil {
+		return err
+	}
+	for _, value := range p.FromPod {
+		log.Info("policy: the pod says what this is", "path", value.Path, "value", value.Value)
+	}
 	for _, warning := range p.Warnings {
 		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
@@ -78,7 +85,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	s, err := newService(serviceConfig{
 		policy: p, listen: found.listen, adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
 		hosts: c.StringSlice("host"), authSidecar: found.authSidecar, sidecar: found.sidecar, audit: audit.sink, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
-		inPod:  inPod(os.Getenv),
+		inPod: inPod(os.Getenv), ceiling: watched.ceiling.path != "",
 		memory: memory, adminKey: c.String("admin-key-file"), policyFile: path,
 	})
 	if err != nil {
@@ -86,14 +93,15 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	debug.FreeOSMemory() // what starting took, most of it parsing, is given back
 	s.logStart(c, audit, level)
+	if watched.ceiling.path != "" {
+		s.ceilingRead(p.Ceiling(), ceilingErr)
+	}
 	s.warnOfExposures()
 	s.warnOfOperators()
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
-	if path != "" {
-		watch.Go(func() { s.watchPolicy(watching, path, data) })
-	}
+	watch.Go(func() { s.watchPolicy(watching, watched) })
 	watch.Go(func() { s.watchAudit(watching, audit) })
 	watch.Go(func() { watchReadiness(watching, log, s.parts) })
 	defer watch.Wait()

@@ -30,6 +30,7 @@ import (
 // serviceConfig is what a running broker is made of.
 type serviceConfig struct {
 	policy      *policy.Policy
+	ceiling     bool   // whether there has to be one
 	listen      string // TCP address for agents
 	adminListen string // TCP address for operators
 	socketDir   string // folder of the agents' unix sockets
@@ -70,7 +71,9 @@ type service struct {
 	rules   *ruleSet
 	sockets map[string]net.Listener // by path
 	reload  reloadState
-	fatal   context.CancelCauseFunc // nil before serve
+	// ceilingFailed is why the ceiling on the disk is not in force; nil when it is.
+	ceilingFailed error
+	fatal         context.CancelCauseFunc // nil before serve
 }
 
 // newService listens, and serves nobody yet.

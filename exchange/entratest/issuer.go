@@ -123,6 +123,10 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case i.path + discoveryPath:
 		writeDocument(w, "application/json", i.discovery())
 	case i.jwks.Path:
+		if i.spec.jwksType != "" && !accepts(r, i.spec.jwksType) {
+			w.WriteHeader(http.StatusNotAcceptable)
+			return
+		}
 		rounds, err := i.keys.published()
 		if err != nil {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -137,6 +141,19 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		w.WriteHeader(http.StatusNotFound)
 	}
+}
+
+// accepts reports whether a request takes a media type: the API server of
+// Kubernetes looks.
+func accepts(r *http.Request, mediaType string) bool {
+	lists := r.Header.Values("Accept")
+	for part := range strings.SplitSeq(strings.Join(lists, ","), ",") {
+		name, _, _ := strings.Cut(part, ";")
+		if name = strings.TrimSpace(name); name == mediaType || name == "*/*" || name == "application/*" {
+			return true
+		}
+	}
+	return len(lists) == 0
 }
 
 // discovery is the document as the platform publishes it.

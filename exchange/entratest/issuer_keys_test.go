@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -179,5 +180,28 @@ func TestIssuerRefusesMistakes(t *testing.T) {
 	gitlab := rsaIssuer(t, entratest.GitLabCI, "")
 	if _, err := gitlab.WorkloadToken(entratest.Workload{Parameters: map[string]string{"runner_id": "1,\"admin\":true"}}); err == nil {
 		t.Error("got a token, want an error for a runner id that is no number")
+	}
+}
+
+// An API server shows its keys as a key set and as nothing else: who asks for
+// JSON alone gets 406 there, and none of us asks like that.
+func TestKubernetesKeysAreAKeySet(t *testing.T) {
+	issuer, err := entratest.NewIssuer(entratest.IssuerConfig{URL: "https://cluster.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for accept, want := range map[string]int{
+		"": 200, "*/*": 200, "application/*;q=0.5": 200, "application/jwk-set+json": 200, "application/json, application/jwk-set+json": 200,
+		"application/json": 406, "text/html": 406,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/openid/v1/jwks", nil)
+		if accept != "" {
+			r.Header.Set("Accept", accept)
+		}
+		w := httptest.NewRecorder()
+		issuer.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("Accept %q: got %d, want %d", accept, w.Code, want)
+		}
 	}
 }

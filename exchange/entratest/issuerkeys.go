@@ -133,7 +133,9 @@ func (k *issuerKeys) get(ctx context.Context, address string, v any) error {
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Accept", "application/json")
+	// An API server of Kubernetes shows its keys as nothing but a key set (RFC 7517
+	// §8.5), and answers 406 to who asks for JSON alone.
+	req.Header.Set("Accept", "application/json, "+jwksMediaType)
 	resp, err := k.client.Do(req)
 	if err != nil {
 		return err

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/policy"
+)
+
+// ceilingFlag names the file that bounds what the policy file grants.
+func ceilingFlag() *cli.StringFlag {
+	return &cli.StringFlag{Name: "ceiling", Usage: "`FILE` of what the policy may grant at most", EnvVars: []string{"CREDFREE_CEILING"}}
+}
+
+// podOf returns what the pod says of itself, or nil where nothing is said.
+func podOf(getenv func(string) string) *policy.Pod {
+	pod := policy.Pod{ClientID: getenv("CREDFREE_POD_CLIENT_ID"), TenantID: getenv("CREDFREE_POD_TENANT_ID"), AgentID: getenv("CREDFREE_POD_AGENT_ID")}
+	if pod == (policy.Pod{}) {
+		return nil
+	}
+	return &pod
+}
+
+// startPolicy reads what a broker starts with: its policy, of a file or, without
+// one, as the environment made it, under its ceiling. A
+// policy that is wrong ends the start; a ceiling that is wrong, or not there,
+// lets nothing through until it is mended, which ceilingErr says.
+func startPolicy(path string, made []byte, ceiling string, getenv func(string) string) (p *policy.Policy, w *policyWatch, ceilingErr, err error) {
+	w = &policyWatch{policy: fileWatch{path: path}, ceiling: fileWatch{path: ceiling}}
+	if w.options.Pod = podOf(getenv); w.options.Pod == nil {
+		w.options.Pod = new(policy.Pod) // a broker makes nothing up
+	}
+	if ceiling != "" {
+		w.options.Ceiling = new(policy.Ceiling)
+		var read *policy.Ceiling
+		if w.ceiling.applied, ceilingErr = os.ReadFile(ceiling); ceilingErr == nil {
+			read, ceilingErr = policy.ParseCeiling(ceiling, w.ceiling.applied)
+		} else {
+			w.ceiling.missing = true
+		}
+		if ceilingErr == nil {
+			w.options.Ceiling = read
+		}
+	}
+	if path == "" {
+		w.policy.applied = made
+		p, err = policy.ParseWith(environmentName, made, w.options)
+	} else {
+		p, w.policy.applied, err = parsePolicy(path, w.options)
+	}
+	if problems, ok := errors.AsType[policy.Problems](err); ok {
+		err = problemsFailure(problems)
+	}
+	w.inForce = w.policy.applied
+	return p, w, ceilingErr, err
+}
+
+// readCeiling reads a ceiling for a look at it. Its error lists every problem.
+func readCeiling(path string) (*policy.Ceiling, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fail(exitError, fmt.Errorf("the ceiling cannot be read: %w", err), "name it with --ceiling FILE")
+	}
+	return policy.ParseCeiling(path, data)
+}
+
+// loadPolicyUnder is loadPolicy under a ceiling; "" for none.
+func loadPolicyUnder(path, ceiling string) (*policy.Policy, error) {
+	options := policy.Options{Pod: podOf(os.Getenv)}
+	var err error
+	if ceiling != "" {
+		options.Ceiling, err = readCeiling(ceiling)
+	}
+	var p *policy.Policy
+	if err == nil {
+		p, _, err = parsePolicy(path, options)
+	}
+	if problems, ok := errors.AsType[policy.Problems](err); ok {
+		return nil, problemsFailure(problems)
+	}
+	return p, err
+}
