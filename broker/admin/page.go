@@ -54,7 +54,7 @@ func (h *Handler) routePages() {
 	h.mux.HandleFunc("POST /logout", h.logOut)
 	for pattern, serve := range map[string]http.HandlerFunc{
 		"GET /{$}": h.issuancesPage, "GET /agents": h.agentsPage, "GET /health": h.healthPage, "GET /policy": h.policyPage,
-		"GET " + PurgePath: h.askPurge, "POST /purge/confirmed": h.confirmedPurge,
+		"GET " + PurgePath + "/confirm": h.askPurge, "POST " + PurgePath + "/confirm": h.confirmedPurge,
 		"GET " + IssuancesPath: h.list, "GET " + IssuancesPath + "/{id}": h.one, "GET " + EventsPath: h.events, "GET " + StatePath: h.showState,
 	} {
 		h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {

@@ -162,7 +162,7 @@ func TestPages(t *testing.T) {
 	look("/issuances/"+i.ID, "tcp, uid 10001, no key, is agent researcher", "agents.researcher.callers[0]", "entra.token · resource", "abc123", "which is in force", `role="img"`)
 	look("/issuances/"+denied.ID, "add it &lt;b&gt;there&lt;/b&gt;", "scope not allowed")
 	look("/health", "1 allowed, 1 denied, 0 failed", "<rect")
-	look("/purge?agent=researcher", "these tokens?", `method="post" action="/purge/confirmed"`)
+	look("/purge/confirm?agent=researcher", "these tokens?", `method="post" action="/purge/confirm"`)
 	if status, text := o.ask(t, http.MethodGet, "/issuances/ff", "", browser...); status != http.StatusNotFound || !strings.Contains(text, "audit log") {
 		t.Errorf("an unknown issuance: got %d %s", status, text)
 	}
@@ -206,7 +206,7 @@ func TestJSON(t *testing.T) {
 // Who is neither the broker's own user nor root, nor presents the key, sees
 // nothing; nor does a foreign page in an operator's browser.
 func TestOperatorsOnly(t *testing.T) {
-	closed := []string{"/", "/agents", "/health", "/policy", "/purge?all=true", "/issuances", "/issuances/abc", "/issuances/events", "/state"}
+	closed := []string{"/", "/agents", "/health", "/policy", "/purge/confirm?all=true", "/issuances", "/issuances/abc", "/issuances/events", "/state"}
 	h := handler(t) // over a connection that no listener of ours accepted: nobody
 	for _, path := range closed {
 		w := get(t, h, http.MethodGet, path)
@@ -214,7 +214,7 @@ func TestOperatorsOnly(t *testing.T) {
 			t.Errorf("%s: got %d %s", path, w.Code, w.Body)
 		}
 	}
-	for path, body := range map[string]string{"/purge": "all=true", "/purge/confirmed": "all=true", "/login": "key=0123456789012345678901234567890123456789"} {
+	for path, body := range map[string]string{"/purge": "all=true", "/purge/confirm": "all=true", "/login": "key=0123456789012345678901234567890123456789"} {
 		req := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 		req.Host, req.RemoteAddr = "127.0.0.1:7401", "127.0.0.1:5555"
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -332,17 +332,17 @@ func TestOperatorKey(t *testing.T) {
 // A purge asks first, and only its own form purges.
 func TestPurgeAsksFirst(t *testing.T) {
 	o := newOperators(t)
-	_, page := o.ask(t, http.MethodGet, "/purge?agent=researcher&user=", "", browser...)
+	_, page := o.ask(t, http.MethodGet, "/purge/confirm?agent=researcher&user=", "", browser...)
 	found := regexp.MustCompile(`name="form_key" value="([^"]+)"`).FindStringSubmatch(page)
 	if found == nil || len(o.purged) > 0 {
 		t.Fatalf("got %s, and %v purged", page, o.purged)
 	}
 	for name, form := range map[string]string{"no key": "agent=researcher", "a wrong key": "agent=researcher&form_key=x", "nothing chosen": "form_key=" + found[1]} {
-		if status, _ := o.ask(t, http.MethodPost, "/purge/confirmed", form, "Origin", o.server.URL); status < 400 || len(o.purged) > 0 {
+		if status, _ := o.ask(t, http.MethodPost, "/purge/confirm", form, "Origin", o.server.URL); status < 400 || len(o.purged) > 0 {
 			t.Errorf("%s: got %d, and %v purged", name, status, o.purged)
 		}
 	}
-	status, text := o.ask(t, http.MethodPost, "/purge/confirmed", "agent=researcher&identity=&user=&scope=&form_key="+found[1], "Origin", o.server.URL)
+	status, text := o.ask(t, http.MethodPost, "/purge/confirm", "agent=researcher&identity=&user=&scope=&form_key="+found[1], "Origin", o.server.URL)
 	if status != http.StatusOK || !strings.Contains(text, "7 tokens") || len(o.purged) != 1 || o.purged[0] != (admin.Selection{Agent: "researcher"}) {
 		t.Errorf("got %d %s, and %v purged", status, text, o.purged)
 	}

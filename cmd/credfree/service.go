@@ -64,10 +64,7 @@ type service struct {
 
 // newService listens, and serves nobody yet.
 func newService(cfg serviceConfig) (*service, error) {
-	s := &service{cfg: cfg, sockets: map[string]net.Listener{}, undumpable: makeUndumpable(), memory: cfg.memory, reload: reloadState{since: time.Now()}}
-	if s.memory == nil {
-		s.memory = recent.New(time.Now())
-	}
+	s := &service{cfg: cfg, sockets: map[string]net.Listener{}, undumpable: makeUndumpable()}
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
@@ -80,6 +77,10 @@ func newService(cfg serviceConfig) (*service, error) {
 // assemble wires the broker and its doors.
 func (s *service) assemble() error {
 	cfg := s.cfg
+	s.reload.since = time.Now()
+	if s.memory = cfg.memory; s.memory == nil {
+		s.memory = recent.New(s.reload.since)
+	}
 	var err error
 	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
 		return err
