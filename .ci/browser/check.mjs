@@ -1,13 +1,13 @@
 // Drives Chromium over the operators' page. Every check prints a line, or ends
 // the program with what it found.
 import assert from "node:assert/strict";
-import { readFileSync, mkdtempSync, mkdirSync } from "node:fs";
+import { readFileSync, writeFileSync, mkdtempSync, mkdirSync } from "node:fs";
 import { request } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
-const { AGENTS, ADMIN, LAB, SCREENSHOTS } = process.env;
+const { ADMIN, LAB, POLICY, SCREENSHOTS } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const ok = (what) => console.log(`ok: ${what}`);
 const graph = "https://graph.microsoft.com/.default";
@@ -15,8 +15,8 @@ const graph = "https://graph.microsoft.com/.default";
 // token asks as an agent, and returns the status of the answer.
 const token = (agent, form) => new Promise((resolve, reject) => {
   const body = new URLSearchParams(form).toString();
-  const key = readFileSync(join(LAB, `${agent}.key`), "utf8").trim();
-  const r = request(`${AGENTS}/oauth2/token`, { method: "POST", agent: false, headers: { "Content-Type": "application/x-www-form-urlencoded", Authorization: `Bearer ${key}`, "Content-Length": Buffer.byteLength(body) } }, (answer) => {
+  const headers = { Host: "localhost", "Content-Type": "application/x-www-form-urlencoded", "Content-Length": Buffer.byteLength(body) };
+  const r = request({ socketPath: join(LAB, `${agent}.sock`), path: "/oauth2/token", method: "POST", agent: false, headers }, (answer) => {
     answer.resume();
     answer.on("end", () => resolve(answer.statusCode));
   });
@@ -50,8 +50,8 @@ assert.equal(await own("researcher", graph), 200);
 assert.equal(await own("researcher", graph), 200);
 assert.deepEqual(await Promise.all(Array.from({ length: 12 }, () => own("researcher", "https://vault.azure.net/.default"))), Array(12).fill(200));
 assert.equal(await own("invoices", graph), 400);
+assert.equal(await own("mailer", graph), 200); // before the others: agents of one blueprint share its leg
 assert.equal(await forUser("assistant", "https://graph.microsoft.com/User.Read"), 200);
-assert.equal(await own("mailer", graph), 200);
 assert.equal(await own("invoices", "https://nowhere.example/.default"), 400);
 assert.equal(await forUser("mailer", graph), 400);
 
@@ -149,9 +149,23 @@ for (const [name, at] of [["with scripts", page], ["without scripts", plain]]) {
 }
 ok("purging asks first, then purges, with scripts and without");
 
-// A policy that is broken is said to be so.
+// A policy that is broken is said to be so, and the old one shown.
 await open("/policy");
-assert.ok(await page.locator("td:has-text('agents.assistant.onBehalfOf.allow.scopes[0]')").count() === 1);
+assert.equal(await page.locator("td:has-text('agents.assistant.onBehalfOf.allow.scopes[0]')").count(), 1);
+const whole = readFileSync(POLICY, "utf8");
+writeFileSync(POLICY, whole.replace("identity: demo", "identity: nobody"));
+for (let n = 0; n < 100 && await page.locator("text=is not in force").count() === 0; n++) {
+  await page.waitForTimeout(100);
+  await open("/policy");
+}
+assert.ok(await page.locator("pre:has-text('nobody')").count() === 1 && await page.locator(".readiness:has-text('Not ready')").count() === 1, "nothing says that the policy is broken");
+writeFileSync(POLICY, whole);
+for (let n = 0; n < 100 && await page.locator(".readiness:has-text('Not ready')").count() === 1; n++) {
+  await page.waitForTimeout(100);
+  await open("/policy");
+}
+assert.equal(await page.locator(".alert").count(), 0);
+ok("the policy page shows the rules, and what is wrong with a file that is not in force");
 
 // The keyboard reaches everything, and shows where it is.
 for (const path of ["/", detail, "/agents", "/health", "/policy", "/purge/confirm?all=true"]) {
@@ -181,6 +195,11 @@ await page.keyboard.press("Tab");
 await page.keyboard.press("Enter");
 assert.equal(await page.evaluate(() => document.activeElement.id), "main", "the skip link leads nowhere");
 ok("the keyboard reaches everything, and its focus is shown");
+
+// What looks for faults finds one.
+await page.evaluate(axe);
+await page.evaluate(() => document.querySelectorAll("label").forEach((e) => e.remove()));
+assert.ok((await page.evaluate(() => window.axe.run())).violations.length > 0, "axe finds nothing, whatever there is");
 
 // Accessibility and fit: light, dark, and on a phone.
 const looks = [["light", "light", 1280], ["dark", "dark", 1280], ["phone", "light", 360], ["dark phone", "dark", 360]];

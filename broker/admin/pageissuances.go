@@ -95,7 +95,7 @@ func (h *Handler) healthPage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	slices.Reverse(v.Minutes)
-	h.show(w, r, http.StatusOK, "health", view{Title: "Cache and Entra", Here: "/health", Open: true, Content: &v})
+	h.show(w, r, http.StatusOK, "health", view{Title: "Health", Here: "/health", Open: true, Content: &v})
 }
 
 func (h *Handler) policyPage(w http.ResponseWriter, r *http.Request) {

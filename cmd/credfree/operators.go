@@ -165,8 +165,8 @@ func userRules(o *policy.OnBehalfOf) []string {
 		what string
 		n    int
 	}{
-		{"in one of %d tenants", len(o.Users.Tenants)}, {"one of %d listed", len(o.Users.Objects)}, {"in one of %d groups", len(o.Users.Groups)}, {"with one of %d roles", len(o.Users.Roles)},
-		{"by one of %d apps", len(o.Clients)}, {"with all of %d scopes", len(o.RequiredScopes)}, {"with all of %d authentication contexts", len(o.ACRS)}, {"with one of %d methods", len(o.AMR)},
+		{"in a listed tenant (%d)", len(o.Users.Tenants)}, {"one of those listed (%d)", len(o.Users.Objects)}, {"in a listed group (%d)", len(o.Users.Groups)}, {"with a listed role (%d)", len(o.Users.Roles)},
+		{"by a listed app (%d)", len(o.Clients)}, {"with all listed scopes (%d)", len(o.RequiredScopes)}, {"with all listed authentication contexts (%d)", len(o.ACRS)}, {"with a listed method (%d)", len(o.AMR)},
 	} {
 		if list.n > 0 {
 			words = append(words, fmt.Sprintf(list.what, list.n))
