@@ -20,7 +20,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/credfree/credfree/broker/admin"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
@@ -63,10 +65,11 @@ func startServiceWith(t testing.TB, write func(header, dir string) string) *runn
 	p, err := policy.Parse(filepath.Join(dir, "credfree.yaml"), []byte(write(lab.header(), dir)))
 	check(t, err)
 	log := slog.New(slog.NewJSONHandler(locked{&r.mu, &r.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	telemetry, err := newTelemetry(t.Context(), log, sdktrace.NewSimpleSpanProcessor(r.spans))
+	memory := recent.New(time.Now())
+	telemetry, err := newTelemetry(t.Context(), log, sdktrace.NewSimpleSpanProcessor(r.spans), spanKeeper{memory})
 	check(t, err)
 	r.service, err = newService(serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir,
-		audit: locked{&r.mu, &r.audit}, telemetry: telemetry, log: log})
+		audit: locked{&r.mu, &r.audit}, telemetry: telemetry, log: log, memory: memory})
 	check(t, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var serving sync.WaitGroup
@@ -180,7 +183,7 @@ func TestNothingSecretIsWritten(t *testing.T) {
 	}
 	_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
 
-	r.searchFor(t, secrets, map[string]string{"metrics": metrics, "answers": answers.String()})
+	r.searchFor(t, secrets, map[string]string{"metrics": metrics, "answers": answers.String(), "operators' pages": r.pages(t)})
 }
 
 // Entra answers with tokens where none belong. Each answer meets a broker of
@@ -205,9 +208,39 @@ func TestNothingSecretOfHostileAnswersIsWritten(t *testing.T) {
 			}
 			_, ready := do(t, http.MethodGet, "http://"+r.adminAddr()+"/readyz", "")
 			_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
-			r.searchFor(t, []string{hostile, string(workload)}, map[string]string{"answer": answer, "readiness": ready, "metrics": metrics})
+			r.searchFor(t, []string{hostile, string(workload)}, map[string]string{"answer": answer, "readiness": ready, "metrics": metrics, "operators' pages": r.pages(t)})
 		})
 	}
+}
+
+// pages is everything that operators can see, as pages and as JSON.
+func (r *running) pages(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	var list admin.Issuances
+	look := func(path string, headers ...string) string {
+		status, text := do(t, http.MethodGet, "http://"+r.adminAddr()+path, "", headers...)
+		if status != http.StatusOK {
+			t.Errorf("%s: got %d %s", path, status, text)
+		}
+		all.WriteString(text)
+		return text
+	}
+	check(t, json.NewDecoder(strings.NewReader(look("/issuances?limit=1000"))).Decode(&list))
+	if len(list.Issuances) == 0 {
+		t.Error("nothing is remembered")
+	}
+	paths := []string{"/", "/agents", "/health", "/policy", "/state"}
+	for _, i := range list.Issuances {
+		paths = append(paths, "/issuances/"+i.ID)
+	}
+	for _, path := range paths {
+		look(path, "Accept", "text/html")
+		if path != "/agents" && path != "/health" && path != "/policy" && path != "/" {
+			look(path)
+		}
+	}
+	return all.String()
 }
 
 // searchFor looks for secrets in texts and in everything the broker has written.
