@@ -223,6 +223,13 @@ ok("no request left the origin, nothing broke the content security policy, no er
 
 if (SCREENSHOTS) {
   mkdirSync(SCREENSHOTS, { recursive: true });
+  // Something of everything, at the top of the list.
+  await Promise.all(Array.from({ length: 3 }, () => own("assistant", graph)));
+  await own("invoices", "https://management.azure.com/.default");
+  await forUser("assistant", "https://graph.microsoft.com/User.Read");
+  await own("mailer", graph);
+  await own("invoices", "https://nowhere.example/.default");
+  await own("researcher", graph);
   for (const [name, path, colorScheme, width, height] of [
     ["issuances", "/", "light", 1280, 860], ["issuances-dark", "/", "dark", 1280, 860], ["issuance", detail, "light", 1280, 1290], ["agents", "/agents", "light", 1280, 900],
     ["health", "/health", "light", 1280, 900], ["policy", "/policy", "dark", 1280, 900], ["phone", "/", "light", 360, 780], ["phone-issuance", detail, "dark", 360, 1200], ["denied", "/?decision=deny", "light", 1280, 800],
