@@ -31,7 +31,9 @@ func readAdminKey(path string) (*peer.Keys, error) {
 // warnOfOperators names the agents that may run as root: they are taken for
 // operators.
 func (s *service) warnOfOperators() {
-	for name, agent := range s.inForce().Policy.Agents {
+	agents := s.inForce().Policy.Agents
+	for _, name := range slices.Sorted(maps.Keys(agents)) {
+		agent := agents[name]
 		if slices.ContainsFunc(agent.Callers, func(c policy.Caller) bool { return slices.Contains(c.UIDs, 0) }) {
 			s.cfg.log.Warn("operators: agent "+name+" may run as root, and sees the operators' page as root does", "hint", "give the agent a uid of its own, other than 0")
 		}
