@@ -231,14 +231,18 @@ if (SCREENSHOTS) {
   await own("invoices", "https://nowhere.example/.default");
   await own("researcher", graph);
   for (const [name, path, colorScheme, width, height] of [
-    ["issuances", "/", "light", 1280, 860], ["issuances-dark", "/", "dark", 1280, 860], ["issuance", detail, "light", 1280, 1290], ["agents", "/agents", "light", 1280, 900],
+    ["issuances", "/", "light", 1280, 860], ["issuances-dark", "/", "dark", 1280, 860], ["issuance", detail, "light", 1100, 900], ["agents", "/agents", "light", 1280, 900],
     ["health", "/health", "light", 1280, 900], ["policy", "/policy", "dark", 1280, 900], ["phone", "/", "light", 360, 780], ["phone-issuance", detail, "dark", 360, 1200], ["denied", "/?decision=deny", "light", 1280, 800],
   ]) {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     await page.setViewportSize({ width, height });
     await page.goto(ADMIN + path);
     if (path === "/") await page.waitForSelector("#live-state:has-text('Live')");
-    await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+    // Of an issuance, its decision and its waterfall.
+    const from = name === "issuance" ? await page.locator("#steps").boundingBox() : null;
+    const to = name === "issuance" ? await page.locator(".waterfall").boundingBox() : null;
+    const clip = from && { x: 0, y: from.y - 24, width, height: to.y + to.height - from.y + 48 };
+    await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), ...(clip && { clip, fullPage: true }) });
   }
   ok(`screenshots are in ${SCREENSHOTS}`);
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -77,9 +78,7 @@ func (a *adminClient) send(ctx context.Context, method, path string, body io.Rea
 	if err != nil {
 		return nil, fail(exitUsage, err, "give the address as http://127.0.0.1:7401 with --admin")
 	}
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}

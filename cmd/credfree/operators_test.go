@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,9 +33,9 @@ func (r *running) details(t *testing.T) []admin.Detail {
 	var list admin.Issuances
 	look("/issuances?limit=1000", &list)
 	var all []admin.Detail
-	for n := len(list.Issuances) - 1; n >= 0; n-- {
+	for _, i := range slices.Backward(list.Issuances) {
 		var d admin.Detail
-		look("/issuances/"+list.Issuances[n].ID, &d)
+		look("/issuances/"+i.ID, &d)
 		all = append(all, d)
 	}
 	return all

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,7 +44,7 @@ func watchCommand(std stdio) *cli.Command {
 			signal.Ignore(syscall.SIGPIPE)
 			w := &watcher{client: client, query: filterOf(c), out: std.out, err: std.err, json: c.Bool("json"), colour: inColour(std.out)}
 			err = w.run(c.Context, c.Int("last"))
-			if errors.Is(err, syscall.EPIPE) || c.Context.Err() != nil {
+			if errors.Is(err, syscall.EPIPE) || c.Err() != nil {
 				return nil
 			}
 			return err
@@ -102,15 +104,13 @@ func (w *watcher) before(ctx context.Context, last int) error {
 		return nil
 	}
 	query := url.Values{"limit": {strconv.Itoa(min(last, recent.MaxIssuances))}}
-	for name, values := range w.query {
-		query[name] = values
-	}
+	maps.Copy(query, w.query)
 	var list admin.Issuances
 	if err := w.client.ask(ctx, http.MethodGet, admin.IssuancesPath+"?"+query.Encode(), nil, &list); err != nil {
 		return err
 	}
-	for n := len(list.Issuances) - 1; n >= 0; n-- {
-		if err := w.print(&list.Issuances[n]); err != nil {
+	for _, i := range slices.Backward(list.Issuances) {
+		if err := w.print(&i); err != nil {
 			return err
 		}
 	}
