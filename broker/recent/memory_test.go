@@ -48,9 +48,9 @@ func TestMemoryIsBounded(t *testing.T) {
 	before := heap()
 	m := recent.New(began)
 	long := func(n int) string { return fmt.Sprintf("%d-%s", n, strings.Repeat("x", 4000)) }
-	for n := range 3_000 {
+	for n := range 1_500 {
 		i := issuance(n)
-		i.Agent = strings.Clone(long(n % 3000)[:60]) // an agent's name is the policy's
+		i.Agent = strings.Clone(long(n % 1000)[:60]) // an agent's name is the policy's
 		i.Member, i.API, i.Hint, i.EntraError, i.RequestID = long(n), long(n), long(n), long(n), long(n)
 		i.Decision = []string{recent.Deny, recent.Fail, recent.Allow}[n%3]
 		i.Scopes = nil
