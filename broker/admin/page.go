@@ -152,7 +152,7 @@ var words = template.FuncMap{
 	"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"ago":      func(t time.Time) string { return ago(time.Since(t)) },
 	"dur":      duration,
-	"short":    func(id string) string { return id[:min(len(id), 8)] },
+	"person":   person,
 	"join":     func(list []string) string { return strings.Join(list, ", ") },
 	"decision": func(d string) mark { return marks[d] },
 	"spaced":   func(word string) string { return strings.ReplaceAll(word, "_", " ") },

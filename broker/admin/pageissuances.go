@@ -70,13 +70,14 @@ func (h *Handler) issuancePage(w http.ResponseWriter, r *http.Request, d Detail,
 
 // agentsView is all agents.
 type agentsView struct {
-	Agents []AgentView
-	Policy PolicyView
+	Agents    []AgentView
+	Policy    PolicyView
+	Uncounted int64
 }
 
 func (h *Handler) agentsPage(w http.ResponseWriter, r *http.Request) {
 	o := h.cfg.Overview()
-	h.show(w, r, http.StatusOK, "agents", view{Title: "Agents", Here: "/agents", Open: true, Content: agentsView{o.Agents, o.Policy}})
+	h.show(w, r, http.StatusOK, "agents", view{Title: "Agents", Here: "/agents", Open: true, Content: agentsView{o.Agents, o.Policy, o.Uncounted}})
 }
 
 // healthView is the cache and Entra.

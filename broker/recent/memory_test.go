@@ -110,13 +110,18 @@ func TestQueries(t *testing.T) {
 		}
 		m.Add(i)
 	}
+	hashed := issuance(5)
+	hashed.UserHash, hashed.Agent, hashed.Decision, hashed.Cache = "ab12", "hasher", "none", "none"
+	hashed.Scopes = nil
+	m.Add(hashed)
 	trace := issuance(4).TraceID.String()
 	guid := trace[:8] + "-" + trace[8:12] + "-" + trace[12:16] + "-" + trace[16:20] + "-" + trace[20:]
 	for name, test := range map[string]struct {
 		query recent.Query
 		want  []uint64
 	}{
-		"all":                           {recent.Query{}, []uint64{4, 3, 2, 1}},
+		"all":                           {recent.Query{}, []uint64{5, 4, 3, 2, 1}},
+		"a user who is hashed":          {recent.Query{User: "AB12"}, []uint64{5}},
 		"an agent":                      {recent.Query{Agent: "researcher"}, []uint64{4, 3, 1}},
 		"nobody":                        {recent.Query{Agent: recent.Nobody}, []uint64{2}},
 		"no such agent":                 {recent.Query{Agent: "research"}, nil},
@@ -135,7 +140,7 @@ func TestQueries(t *testing.T) {
 		"a token's id":                  {recent.Query{ID: "uti_-1"}, []uint64{3}},
 		"a token's id in another case":  {recent.Query{ID: "UTI_-1"}, nil},
 		"an issuance's id":              {recent.Query{ID: issuance(2).ID}, []uint64{2}},
-		"those after one":               {recent.Query{After: 3}, []uint64{4}},
+		"those after one":               {recent.Query{After: 3}, []uint64{5, 4}},
 		"all of several":                {recent.Query{Agent: "researcher", Cache: "miss", Decision: recent.Fail}, []uint64{4}},
 		"an id that no issuance can be": {recent.Query{ID: "-"}, nil},
 	} {

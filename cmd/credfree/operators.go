@@ -47,8 +47,9 @@ func (s *service) overview() admin.Overview {
 	applied, refused := s.reload.count[reloadApplied], s.reload.count[reloadRefused]
 	s.mu.Unlock()
 	stats := s.cache.Stats()
+	uses, uncounted := s.memory.Uses()
 	o := admin.Overview{
-		Version: buildVersion(), Policy: policyView(rules.Policy), Agents: s.agentViews(rules.Policy),
+		Version: buildVersion(), Policy: policyView(rules.Policy), Agents: agentViews(rules.Policy, uses), Uncounted: uncounted,
 		Cache: admin.CacheView{
 			Tokens: stats.Entries, Bytes: stats.Bytes, InFlight: stats.InFlight, Fetches: stats.Fetches, Failed: stats.Failed, Evicted: stats.Evicted, Expired: stats.Expired, Purged: stats.Purged,
 		},
@@ -108,8 +109,7 @@ func kindOf(i policy.Identity) (kind string, clients []string) {
 	return "managed identity", nil
 }
 
-func (s *service) agentViews(p *policy.Policy) []admin.AgentView {
-	uses, _ := s.memory.Uses()
+func agentViews(p *policy.Policy, uses map[string]recent.AgentUse) []admin.AgentView {
 	views := make([]admin.AgentView, 0, len(p.Agents))
 	for _, name := range slices.Sorted(maps.Keys(p.Agents)) {
 		views = append(views, agentView(p.Agents[name], uses[name]))

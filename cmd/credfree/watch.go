@@ -185,8 +185,9 @@ func issuanceLine(i *recent.Issuance, colour bool) string {
 		decision = colours[i.Decision] + decision + "\x1b[0m"
 	}
 	rest := strings.ReplaceAll(i.Scope(), "https://", "")
-	if i.UserObjectID != "" {
-		rest = "@" + i.UserObjectID[:min(8, len(i.UserObjectID))] + " " + rest
+	if user := i.User(); user != "" {
+		id := user[strings.LastIndexByte(user, '/')+1:]
+		rest = "@" + id[:min(8, len(id))] + " " + rest
 	}
 	if i.Reason != "" {
 		rest = i.Reason + " " + rest
