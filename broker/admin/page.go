@@ -76,7 +76,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request) {
 	}
 	hint := "ask as one of them; with --admin-key-file, serve also takes an operator key"
 	if h.cfg.Key != nil {
-		hint = "present the operator key as Authorization: Bearer <key>"
+		hint = "present the operator key: with Authorization: Bearer, or with --admin-key-file of credfree watch, traces and purge"
 	}
 	writeJSON(w, http.StatusForbidden, Problem{"this is for the broker's own user and for root", hint})
 }
