@@ -205,11 +205,11 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 	}
 	d := now.Policy.Decide(question)
 	rec.Revision = now.Policy.Revision
+	if b.cfg.Recorder.Remembers() {
+		rec.Steps = now.steps(question, d, w.user, nil)
+	}
 	if !d.Allowed {
 		rec.Reason, rec.Rule = string(d.Reason), d.Rule
-		if b.cfg.Recorder.Remembers() {
-			rec.Steps = stepsOf(now.Policy.Explain(question))
-		}
 		return &Denied{Agent: rec.Agent, Reason: d.Reason, Rule: d.Rule, Hint: d.Hint}
 	}
 	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.clientID != w.clientID {

@@ -80,9 +80,13 @@ func stepsOf(e policy.Explanation) []recent.Step {
 	steps := make([]recent.Step, len(e.Steps))
 	for i, step := range e.Steps {
 		steps[i] = recent.Step(step)
-		// A user name of an agent's account is not recorded.
-		if member := e.Decision.Member; step.Name == "identity" && strings.Contains(member, "@") {
+		// A user name of an agent's account is not recorded; and how users are is the
+		// record's own business.
+		switch member := e.Decision.Member; {
+		case step.Name == "identity" && strings.Contains(member, "@"):
 			steps[i].Detail = "acts as " + e.Decision.Identity + ", by the user name of one of its accounts"
+		case step.Name == "user" && step.OK && !step.Audited:
+			steps[i].Detail = "acts for a user who was verified, and passes the rules"
 		}
 	}
 	return steps

@@ -75,7 +75,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	guard := h.guard
 	guard.SameOrigin = !forPrograms(r)
 	if err := guard.Check(r); err != nil {
-		http.Error(w, err.Error(), http.StatusForbidden)
+		text := err.Error()
+		if refusal, ok := errors.AsType[*peer.Refusal](err); ok && refusal.Reason == "fetch_site" && guard.SameOrigin {
+			text = "The link that led here is on a page of another origin. Type or paste the address instead."
+		}
+		http.Error(w, text, http.StatusForbidden)
 		return
 	}
 	h.mux.ServeHTTP(w, r)

@@ -7,8 +7,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/credfree/credfree/broker/admin"
+	"github.com/credfree/credfree/broker/recent"
 )
 
 func get(t *testing.T, h http.Handler, method, path string, headers ...string) *httptest.ResponseRecorder {
@@ -28,11 +30,22 @@ func get(t *testing.T, h http.Handler, method, path string, headers ...string) *
 
 func handler(t *testing.T, parts ...admin.Part) *admin.Handler {
 	t.Helper()
-	h, err := admin.New(admin.Config{Parts: func() []admin.Part { return parts }, Purge: func(admin.Selection) admin.Purged { return admin.Purged{} }, Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if _, err := w.Write([]byte("a_metric 1\n")); err != nil {
-			t.Error(err)
-		}
-	})})
+	return handlerWith(t, func(*admin.Config) {}, parts...)
+}
+
+func handlerWith(t *testing.T, change func(*admin.Config), parts ...admin.Part) *admin.Handler {
+	t.Helper()
+	cfg := admin.Config{
+		Parts: func() []admin.Part { return parts }, Purge: func(admin.Selection) admin.Purged { return admin.Purged{} },
+		Memory: recent.New(time.Now()), Overview: overview,
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if _, err := w.Write([]byte("a_metric 1\n")); err != nil {
+				t.Error(err)
+			}
+		}),
+	}
+	change(&cfg)
+	h, err := admin.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,15 +9,17 @@ import (
 // Overview is how a broker is: the answer of /state. It has neither tokens nor
 // keys, and users by their ids alone.
 type Overview struct {
-	Version string          `json:"version"`
-	Now     time.Time       `json:"time"`
-	Ready   State           `json:"ready"`
-	Held    recent.Held     `json:"remembered"`
-	Policy  PolicyView      `json:"policy"`
-	Agents  []AgentView     `json:"agents"` // by name
-	Cache   CacheView       `json:"cache"`
-	Entra   EntraView       `json:"entra"`
-	Minutes []recent.Minute `json:"minutes"` // of the last hour, the oldest first
+	Version string      `json:"version"`
+	Now     time.Time   `json:"time"`
+	Ready   State       `json:"ready"`
+	Held    recent.Held `json:"remembered"`
+	Policy  PolicyView  `json:"policy"`
+	Agents  []AgentView `json:"agents"` // by name
+	// Uncounted are uses since the start that there was no room to count.
+	Uncounted int64           `json:"uncounted_uses,omitempty"`
+	Cache     CacheView       `json:"cache"`
+	Entra     EntraView       `json:"entra"`
+	Minutes   []recent.Minute `json:"minutes"` // of the last hour, the oldest first
 }
 
 // PolicyView is the policy in force.

@@ -54,7 +54,7 @@ func (h *Handler) routePages() {
 	h.mux.HandleFunc("POST /logout", h.logOut)
 	for pattern, serve := range map[string]http.HandlerFunc{
 		"GET /{$}": h.issuancesPage, "GET /agents": h.agentsPage, "GET /health": h.healthPage, "GET /policy": h.policyPage,
-		"GET " + PurgePath: h.askPurge, "POST /purge/confirmed": h.confirmedPurge,
+		"GET " + PurgePath + "/confirm": h.askPurge, "POST " + PurgePath + "/confirm": h.confirmedPurge,
 		"GET " + IssuancesPath: h.list, "GET " + IssuancesPath + "/{id}": h.one, "GET " + EventsPath: h.events, "GET " + StatePath: h.showState,
 	} {
 		h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -76,7 +76,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request) {
 	}
 	hint := "ask as one of them; with --admin-key-file, serve also takes an operator key"
 	if h.cfg.Key != nil {
-		hint = "present the operator key as Authorization: Bearer <key>"
+		hint = "present the operator key: with Authorization: Bearer, or with --admin-key-file of credfree watch, traces and purge"
 	}
 	writeJSON(w, http.StatusForbidden, Problem{"this is for the broker's own user and for root", hint})
 }
@@ -152,7 +152,7 @@ var words = template.FuncMap{
 	"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"ago":      func(t time.Time) string { return ago(time.Since(t)) },
 	"dur":      duration,
-	"short":    func(id string) string { return id[:min(len(id), 8)] },
+	"person":   person,
 	"join":     func(list []string) string { return strings.Join(list, ", ") },
 	"decision": func(d string) mark { return marks[d] },
 	"spaced":   func(word string) string { return strings.ReplaceAll(word, "_", " ") },

@@ -45,7 +45,7 @@ func (h *Handler) issuancesPage(w http.ResponseWriter, r *http.Request) {
 	values.Del("limit")
 	values.Del("after")
 	v.Stream = EventsPath + "?" + values.Encode()
-	h.show(w, r, status, "issuances", view{Title: "Issuances", Here: "/", Open: true, Content: v})
+	h.show(w, r, status, "issuances", view{Title: "Issuances", Here: "/", Open: true, Content: &v})
 }
 
 // issuanceView is one issuance.
@@ -65,18 +65,19 @@ func (h *Handler) issuancePage(w http.ResponseWriter, r *http.Request, d Detail,
 	below := d.Issuance.Below(d.Spans)
 	v := issuanceView{Detail: d, Others: len(d.Spans) - len(below), Changed: d.Issuance.Revision != d.InForce}
 	v.Waterfall, v.Whole = waterfall(below)
-	h.show(w, r, http.StatusOK, "issuance", view{Title: "Issuance " + d.Issuance.ID[:min(8, len(d.Issuance.ID))], Here: "/", Open: true, Content: v})
+	h.show(w, r, http.StatusOK, "issuance", view{Title: "Issuance " + d.Issuance.ID[:min(8, len(d.Issuance.ID))], Here: "/", Open: true, Content: &v})
 }
 
 // agentsView is all agents.
 type agentsView struct {
-	Agents []AgentView
-	Policy PolicyView
+	Agents    []AgentView
+	Policy    PolicyView
+	Uncounted int64
 }
 
 func (h *Handler) agentsPage(w http.ResponseWriter, r *http.Request) {
 	o := h.cfg.Overview()
-	h.show(w, r, http.StatusOK, "agents", view{Title: "Agents", Here: "/agents", Open: true, Content: agentsView{o.Agents, o.Policy}})
+	h.show(w, r, http.StatusOK, "agents", view{Title: "Agents", Here: "/agents", Open: true, Content: agentsView{o.Agents, o.Policy, o.Uncounted}})
 }
 
 // healthView is the cache and Entra.
@@ -95,7 +96,7 @@ func (h *Handler) healthPage(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	slices.Reverse(v.Minutes)
-	h.show(w, r, http.StatusOK, "health", view{Title: "Cache and Entra", Here: "/health", Open: true, Content: v})
+	h.show(w, r, http.StatusOK, "health", view{Title: "Health", Here: "/health", Open: true, Content: &v})
 }
 
 func (h *Handler) policyPage(w http.ResponseWriter, r *http.Request) {

@@ -48,17 +48,17 @@ func plots(minutes []recent.Minute) []plot {
 		sum.Slowest = max(sum.Slowest, m.Slowest)
 	}
 	all := []plot{
-		stack("Requests", fmt.Sprintf("%d allowed, %d denied, %d failed", sum.Allowed, sum.Denied, sum.Failed), "no requests", minutes,
+		stack("Requests", fmt.Sprintf("%d allowed, %d denied, %d failed", sum.Allowed, sum.Denied, sum.Failed), "no requests", " a minute at most", minutes,
 			layer{"allow", "allowed", count(func(m recent.Minute) int { return m.Allowed }), whole},
 			layer{"deny", "denied", count(func(m recent.Minute) int { return m.Denied }), whole},
 			layer{"fail", "failed", count(func(m recent.Minute) int { return m.Failed }), whole}),
-		stack("Cache", cacheWords(sum), "no tokens handed out", minutes,
+		stack("Cache", cacheWords(sum), "no tokens handed out", " a minute at most", minutes,
 			layer{"hit", "from the cache", count(func(m recent.Minute) int { return m.Hits }), whole},
 			layer{"other", "fetched or joined", count(func(m recent.Minute) int { return m.Allowed - m.Hits }), whole}),
-		stack("Time of exchanges", fmt.Sprintf("%d exchanges, the slowest %s", sum.Exchanges, duration(sum.Slowest)), "no exchanges", minutes,
+		stack("Time of exchanges", fmt.Sprintf("exchanges: %d, the slowest %s", sum.Exchanges, duration(sum.Slowest)), "no exchanges", " at most", minutes,
 			layer{"hit", "mean", func(m recent.Minute) float64 { return float64(m.Mean) }, time},
 			layer{"other", "up to the slowest", func(m recent.Minute) float64 { return float64(m.Slowest - m.Mean) }, time}),
-		stack("Entra's troubles", fmt.Sprintf("%d errors, %d of them throttling", sum.Errors, sum.Throttled), "no errors", minutes,
+		stack("Entra's troubles", fmt.Sprintf("errors: %d, of which throttling: %d", sum.Errors, sum.Throttled), "no errors", " a minute at most", minutes,
 			layer{"deny", "throttled", count(func(m recent.Minute) int { return m.Throttled }), whole},
 			layer{"fail", "other errors", count(func(m recent.Minute) int { return m.Errors - m.Throttled }), whole}),
 	}
@@ -73,7 +73,7 @@ func cacheWords(sum recent.Minute) string {
 }
 
 // stack stacks layers, minute by minute.
-func stack(title, summary, empty string, minutes []recent.Minute, layers ...layer) plot {
+func stack(title, summary, empty, unit string, minutes []recent.Minute, layers ...layer) plot {
 	p := plot{Title: title, Summary: summary}
 	most := 0.0
 	for _, m := range minutes {
@@ -90,7 +90,7 @@ func stack(title, summary, empty string, minutes []recent.Minute, layers ...laye
 		p.Empty = empty + " in the last hour"
 		return p
 	}
-	p.Most = layers[0].text(most)
+	p.Most = layers[0].text(most) + unit
 	step := plotWidth / float64(len(minutes))
 	for i, m := range minutes {
 		below := 0.0

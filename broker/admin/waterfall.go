@@ -83,7 +83,11 @@ func barOf(s *recent.Span, depth int, begin, end time.Time) bar {
 		b.Class = "span own"
 	}
 	for _, key := range told {
-		if value := s.Value(key); value != "" {
+		value := s.Value(key)
+		if key == "http.response.status_code" && value != "" {
+			value = "HTTP " + value
+		}
+		if value != "" {
 			b.Facts = append(b.Facts, value)
 		}
 	}

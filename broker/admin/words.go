@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -30,6 +31,12 @@ func duration(d time.Duration) string {
 		return fmt.Sprintf("%.0f ms", ms)
 	}
 	return fmt.Sprintf("%.2f s", ms/1000)
+}
+
+// person is the beginning of what a user is known by within the tenant.
+func person(user string) string {
+	id := user[strings.LastIndexByte(user, '/')+1:]
+	return id[:min(len(id), 8)]
 }
 
 func size(n int64) string {

@@ -140,7 +140,7 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	switch {
 	case rec.span != nil:
 	case r.noHits && rec.plain():
-		ctx, rec.span = r.noTrace.Start(ctx, rec.spanName())
+		ctx, rec.span = r.noTrace.Start(ctx, rec.spanName()) //nolint:spancheck // it ends below
 	default:
 		ctx = r.Open(ctx, rec)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/credfree/credfree/broker/admin"
 	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/broker/peer"
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
@@ -290,7 +291,8 @@ func operators(t testing.TB, ready bool) string {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "a_metric 1\n") // the reader may be gone
 		}),
-		Purge: func(admin.Selection) admin.Purged { return admin.Purged{Tokens: 1} },
+		Purge:  func(admin.Selection) admin.Purged { return admin.Purged{Tokens: 1} },
+		Memory: recent.New(time.Now()), Overview: func() admin.Overview { return admin.Overview{} },
 	})
 	check(t, err)
 	listener, err := peer.ListenLoopback("127.0.0.1:0")

@@ -82,6 +82,7 @@ type Issuance struct {
 	OnBehalfOf   bool     `json:"on_behalf_of,omitempty"`
 	UserTenant   string   `json:"user_tenant_id,omitempty"`
 	UserObjectID string   `json:"user_object_id,omitempty"`
+	UserHash     string   `json:"user_hash,omitempty"` // in the place of the two, where users are hashed
 	UserClient   string   `json:"user_client_id,omitempty"`
 	Session      bool     `json:"session,omitempty"`
 
@@ -148,8 +149,12 @@ func (i *Issuance) UnmarshalJSON(b []byte) error {
 // End is when the issuance was answered.
 func (i *Issuance) End() time.Time { return i.Start.Add(i.Took) }
 
-// User is the user, as <tenant id>/<object id>; "" for none.
+// User is the user, as <tenant id>/<object id>, or the hash of that where users
+// are hashed; "" for none.
 func (i *Issuance) User() string {
+	if i.UserHash != "" {
+		return i.UserHash
+	}
 	if i.UserObjectID == "" {
 		return ""
 	}
@@ -167,7 +172,7 @@ func (i *Issuance) Plain() bool { return i.Decision == Allow && i.Cache == "hit"
 // others, and counted all the same.
 func (i *Issuance) size() int {
 	n := len(i.ID) + len(i.Agent) + len(i.Owner) + len(i.PeerNet) + len(i.PeerSocket) + len(i.Door) + len(i.Grant) + len(i.Identity) + len(i.Member) +
-		len(i.Tenant) + len(i.ClientID) + len(i.API) + len(i.UserTenant) + len(i.UserObjectID) + len(i.UserClient) +
+		len(i.Tenant) + len(i.ClientID) + len(i.API) + len(i.UserTenant) + len(i.UserObjectID) + len(i.UserClient) + len(i.UserHash) +
 		len(i.Decision) + len(i.Reason) + len(i.Rule) + len(i.Hint) + len(i.Revision) + len(i.Cache) + len(i.TokenKind) +
 		len(i.UniqueID) + len(i.CorrelationID) + len(i.RequestID) + len(i.EntraError) + 8*len(i.EntraCodes)
 	for _, s := range i.Scopes {

@@ -8,7 +8,7 @@ import (
 // Query chooses issuances. Empty fields match everything.
 type Query struct {
 	Agent    string // exactly; Nobody for callers that are no agent
-	User     string // object id, or <tenant id>/<object id>
+	User     string // object id, <tenant id>/<object id>, or the hash of that
 	Scope    string // part of one
 	Decision string
 	Reason   string
@@ -30,7 +30,7 @@ func (q *Query) Matches(i *Issuance) bool {
 	is := func(want, got string) bool { return want == "" || want == got }
 	return i.Number > q.After &&
 		(is(q.Agent, i.Agent) || q.Agent == Nobody && i.Agent == "") &&
-		(q.User == "" || strings.EqualFold(q.User, i.UserObjectID) || strings.EqualFold(q.User, i.User())) &&
+		(q.User == "" || i.UserHash == "" && strings.EqualFold(q.User, i.UserObjectID) || strings.EqualFold(q.User, i.User())) &&
 		(q.Scope == "" || slices.ContainsFunc(i.Scopes, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(q.Scope)) })) &&
 		is(q.Decision, i.Decision) && is(q.Reason, i.Reason) && is(q.Door, i.Door) && is(q.Cache, i.Cache) &&
 		(q.ID == "" || i.isCalled(q.ID)) &&

@@ -95,13 +95,14 @@ func (s *Span) size() int {
 	return n
 }
 
-// AddSpan remembers a span, of which it takes possession.
+// AddSpan remembers a span. It keeps no reference to what s holds.
 func (m *Memory) AddSpan(s Span) {
-	s.Attributes, s.Links = s.Attributes[:min(len(s.Attributes), maxAttributes)], s.Links[:min(len(s.Links), maxLinks)]
+	s.Attributes = slices.Clone(s.Attributes[:min(len(s.Attributes), maxAttributes)])
+	s.Links = slices.Clone(s.Links[:min(len(s.Links), maxLinks)])
 	for n := range s.Attributes {
 		s.Attributes[n].Value = strings.Clone(clip(s.Attributes[n].Value))
 	}
-	s.Error = clip(s.Error)
+	s.Error = strings.Clone(clip(s.Error))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.traces.add(s)

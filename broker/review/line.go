@@ -18,10 +18,11 @@ const (
 
 // Lines says what became of the lines of the logs. Empty lines are not counted.
 type Lines struct {
-	Counted    int64 `json:"counted"`    // audit lines that the report is made of
-	Older      int64 `json:"older"`      // audit lines from before Config.Since
-	Other      int64 `json:"other"`      // JSON that is no audit line, such as the broker's own log
-	Unreadable int64 `json:"unreadable"` // torn, too long or no JSON
+	Counted    int64 `json:"counted"`              // audit lines that the report is made of
+	Older      int64 `json:"older"`                // audit lines from before Config.Since
+	Unselected int64 `json:"unselected,omitempty"` // audit lines of other agents or users than Config's
+	Other      int64 `json:"other"`                // JSON that is no audit line, such as the broker's own log
+	Unreadable int64 `json:"unreadable"`           // torn, too long or no JSON
 	// OCSF are audit lines in that format: a review reads the native one.
 	OCSF int64 `json:"ocsf,omitempty"`
 }
@@ -102,6 +103,8 @@ func (r *Review) line(line []byte) {
 		r.lines.Unreadable++
 	case rec.Time.Before(r.cfg.Since):
 		r.lines.Older++
+	case !r.cfg.selects(&rec):
+		r.lines.Unselected++
 	default:
 		r.lines.Counted++
 		rec.clean()
@@ -124,6 +127,15 @@ func (r *Review) foreign(line []byte) {
 	default:
 		r.lines.Unreadable++
 	}
+}
+
+// selects reports whether a line is about the agent and the user that are asked
+// about. A user is known by object id, by tenant and object id, or by the hash of
+// the two where the log has that.
+func (c *Config) selects(rec *record) bool {
+	isUser := func(known string) bool { return known != "" && strings.EqualFold(c.User, known) }
+	return (c.Agent == "" || c.Agent == rec.Agent) &&
+		(c.User == "" || isUser(rec.UserObjectID) || isUser(rec.UserHash) || rec.UserObjectID != "" && isUser(rec.UserTenant+"/"+rec.UserObjectID))
 }
 
 // clean makes the texts fit to be printed and kept: a log may have been written

@@ -1,6 +1,7 @@
 package review
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -15,6 +16,11 @@ type Config struct {
 	File []byte
 	// Since leaves out what is older. Zero leaves out nothing.
 	Since time.Time
+	// Agent reviews that agent alone. "" reviews all.
+	Agent string
+	// User reviews what was done for that user alone: <tenant id>/<object id>, or
+	// the object id. Not with Policy: what is not for the user would look unused.
+	User string
 	// Now tells whether an agent has expired. Zero: none has.
 	Now time.Time
 	// Users is how many users to list per agent; 0 lists none.
@@ -113,17 +119,23 @@ type asking struct {
 }
 
 // New returns a Review of no lines yet. The error says that File is not the
-// text of Policy.
+// text of Policy, or that there are a Policy and a User.
 func New(cfg Config) (*Review, error) {
 	r := &Review{cfg: cfg, agents: map[string]*tally{}, room: maxKept}
 	if cfg.Policy == nil {
 		return r, nil
+	}
+	if cfg.User != "" {
+		return nil, errors.New("what was done for one user cannot be compared with a policy")
 	}
 	all, err := grants(cfg.Policy, cfg.File)
 	if err != nil {
 		return nil, err
 	}
 	for name, agent := range cfg.Policy.Agents {
+		if cfg.Agent != "" && cfg.Agent != name {
+			continue
+		}
 		t := &tally{agent: agent, granted: all[name], rights: map[right]*asking{}}
 		for _, g := range t.granted.list {
 			t.rights[g.right] = &asking{}

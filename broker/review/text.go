@@ -33,6 +33,12 @@ func (r *Report) headline() string {
 	if r.Requests.Count > 0 {
 		line = "Access review of " + r.Requests.days() + " (UTC): " + plural(r.Requests.Count, "request")
 	}
+	if r.Agent != "" {
+		line += " of agent " + r.Agent
+	}
+	if r.User != "" {
+		line += " for user " + r.User
+	}
 	if !r.Since.IsZero() {
 		line += " since " + r.Since.UTC().Format(time.DateTime)
 	}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/credfree/credfree/broker/client"
 	"github.com/credfree/credfree/broker/policy"
@@ -62,10 +61,10 @@ func demo(ctx context.Context, std stdio, dir string, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	spans, audit := &spanTree{}, &auditTap{}
+	audit := &auditTap{}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	memory := recent.New(time.Now())
-	telemetry, err := newTelemetry(ctx, log, sdktrace.NewSimpleSpanProcessor(spans), spanKeeper{memory})
+	telemetry, err := newTelemetry(ctx, log, spanKeeper{memory})
 	if err != nil {
 		return err
 	}
@@ -85,7 +84,7 @@ func demo(ctx context.Context, std stdio, dir string, keep bool) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := showDemo(std.out, audit.lines(), hints, spans); err != nil {
+	if err := showDemo(std.out, audit.lines(), hints, memory); err != nil {
 		return err
 	}
 	if !keep {
@@ -148,18 +147,18 @@ func askAll(ctx context.Context, s *service, dir string) (hints []string, err er
 
 // auditLine is what the demo shows of an audit line.
 type auditLine struct {
-	Agent    string   `json:"agent"`
-	User     string   `json:"user_object_id"`
-	Scopes   []string `json:"scopes"`
-	Decision string   `json:"decision"`
-	Reason   string   `json:"reason"`
-	Rule     string   `json:"rule"`
-	Cache    string   `json:"cache"`
-	TraceID  string   `json:"trace_id"`
-	Took     int64    `json:"duration_us"`
+	Agent    string         `json:"agent"`
+	User     string         `json:"user_object_id"`
+	Scopes   []string       `json:"scopes"`
+	Decision string         `json:"decision"`
+	Reason   string         `json:"reason"`
+	Rule     string         `json:"rule"`
+	Cache    string         `json:"cache"`
+	TraceID  recent.TraceID `json:"trace_id"`
+	Took     int64          `json:"duration_us"`
 }
 
-func showDemo(w io.Writer, lines [][]byte, hints []string, spans *spanTree) error {
+func showDemo(w io.Writer, lines [][]byte, hints []string, memory *recent.Memory) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	var problems []error
 	row := func(cells ...string) {
@@ -169,13 +168,13 @@ func showDemo(w io.Writer, lines [][]byte, hints []string, spans *spanTree) erro
 	_, err := fmt.Fprint(w, "An Entra emulator, a broker and four agents in one process; no account, no credential.\nWhat the audit log says of their requests:\n\n")
 	problems = append(problems, err)
 	row("AGENT", "FOR USER", "ASKED FOR", "DECISION", "REASON", "RULE", "CACHE", "TOOK")
-	var own, forUser string // traces
+	var own, forUser recent.TraceID
 	for _, line := range lines {
 		var a auditLine
 		if err := json.Unmarshal(line, &a); err != nil {
 			return fmt.Errorf("an audit line is not JSON: %w", err)
 		}
-		if own == "" {
+		if own == (recent.TraceID{}) {
 			own = a.TraceID
 		}
 		if a.User != "" {
@@ -187,7 +186,7 @@ func showDemo(w io.Writer, lines [][]byte, hints []string, spans *spanTree) erro
 	}
 	problems = append(problems, table.Flush())
 	_, err = fmt.Fprintf(w, "\nWhat the refused were told:\n\n  %s\n\nThe trace of the first request:\n\n%s\nThe trace of the one on behalf of a user, by an agent identity that its blueprint proves:\n\n%s",
-		strings.Join(hints, "\n  "), spans.render(own), spans.render(forUser))
+		strings.Join(hints, "\n  "), spanTree(memory.Trace(own).Spans), spanTree(memory.Trace(forUser).Spans))
 	return errors.Join(append(problems, err)...)
 }
 

@@ -28,7 +28,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		Name:  "credfree",
 		Usage: "Entra tokens for agents that hold no credential",
 		Commands: []*cli.Command{
-			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std), credentialProcessCommand(std), execCommand(std), purgeCommand(std),
+			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std), credentialProcessCommand(std), execCommand(std), watchCommand(std), tracesCommand(std), purgeCommand(std),
 			checkCommand(std), explainCommand(std), reviewCommand(std), auditCommand(std), schemaCommand(std), openAPICommand(std), doctorCommand(std), injectCommand(std), healthcheckCommand(std), versionCommand(std),
 		},
 		HideVersion:     true,

@@ -31,7 +31,9 @@ func readAdminKey(path string) (*peer.Keys, error) {
 // warnOfOperators names the agents that may run as root: they are taken for
 // operators.
 func (s *service) warnOfOperators() {
-	for name, agent := range s.inForce().Policy.Agents {
+	agents := s.inForce().Policy.Agents
+	for _, name := range slices.Sorted(maps.Keys(agents)) {
+		agent := agents[name]
 		if slices.ContainsFunc(agent.Callers, func(c policy.Caller) bool { return slices.Contains(c.UIDs, 0) }) {
 			s.cfg.log.Warn("operators: agent "+name+" may run as root, and sees the operators' page as root does", "hint", "give the agent a uid of its own, other than 0")
 		}
@@ -45,8 +47,9 @@ func (s *service) overview() admin.Overview {
 	applied, refused := s.reload.count[reloadApplied], s.reload.count[reloadRefused]
 	s.mu.Unlock()
 	stats := s.cache.Stats()
+	uses, uncounted := s.memory.Uses()
 	o := admin.Overview{
-		Version: buildVersion(), Policy: policyView(rules.Policy), Agents: s.agentViews(rules.Policy),
+		Version: buildVersion(), Policy: policyView(rules.Policy), Agents: agentViews(rules.Policy, uses), Uncounted: uncounted,
 		Cache: admin.CacheView{
 			Tokens: stats.Entries, Bytes: stats.Bytes, InFlight: stats.InFlight, Fetches: stats.Fetches, Failed: stats.Failed, Evicted: stats.Evicted, Expired: stats.Expired, Purged: stats.Purged,
 		},
@@ -106,8 +109,7 @@ func kindOf(i policy.Identity) (kind string, clients []string) {
 	return "managed identity", nil
 }
 
-func (s *service) agentViews(p *policy.Policy) []admin.AgentView {
-	uses, _ := s.memory.Uses()
+func agentViews(p *policy.Policy, uses map[string]recent.AgentUse) []admin.AgentView {
 	views := make([]admin.AgentView, 0, len(p.Agents))
 	for _, name := range slices.Sorted(maps.Keys(p.Agents)) {
 		views = append(views, agentView(p.Agents[name], uses[name]))
@@ -165,8 +167,8 @@ func userRules(o *policy.OnBehalfOf) []string {
 		what string
 		n    int
 	}{
-		{"in one of %d tenants", len(o.Users.Tenants)}, {"one of %d listed", len(o.Users.Objects)}, {"in one of %d groups", len(o.Users.Groups)}, {"with one of %d roles", len(o.Users.Roles)},
-		{"by one of %d apps", len(o.Clients)}, {"with all of %d scopes", len(o.RequiredScopes)}, {"with all of %d authentication contexts", len(o.ACRS)}, {"with one of %d methods", len(o.AMR)},
+		{"in a listed tenant (%d)", len(o.Users.Tenants)}, {"one of those listed (%d)", len(o.Users.Objects)}, {"in a listed group (%d)", len(o.Users.Groups)}, {"with a listed role (%d)", len(o.Users.Roles)},
+		{"by a listed app (%d)", len(o.Clients)}, {"with all listed scopes (%d)", len(o.RequiredScopes)}, {"with all listed authentication contexts (%d)", len(o.ACRS)}, {"with a listed method (%d)", len(o.AMR)},
 	} {
 		if list.n > 0 {
 			words = append(words, fmt.Sprintf(list.what, list.n))

@@ -22,6 +22,8 @@ func reviewCommand(std stdio) *cli.Command {
 			&cli.StringSliceFlag{Name: "audit-log", Usage: "audit log `FILE`, compressed when its name ends in .gz; - is standard input; more files may follow the flags"},
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "policy `FILE` to compare with", EnvVars: []string{"CREDFREE_CONFIG"}},
 			&cli.StringFlag{Name: "since", Usage: "leave out what is older than `TIME`: 30d or 24h ago, a date, or an RFC 3339 time"},
+			&cli.StringFlag{Name: "agent", Usage: "review the agent `NAME` alone"},
+			&cli.StringFlag{Name: "user", Usage: "review what was done for the user `TENANT/OBJECT-ID`, or OBJECT-ID, alone; no policy is compared"},
 			&cli.IntFlag{Name: "users", Usage: "list the `N` most frequent users of each agent", Value: 10},
 			formatFlag("text", "csv", "json"),
 			&cli.BoolFlag{Name: "propose", Usage: "print the allow blocks of a smaller policy instead, as YAML"},
@@ -42,11 +44,14 @@ func reviewLogs(c *cli.Context, std stdio, now time.Time) error {
 	if c.Bool("propose") && (c.String("config") == "" || format != "text") {
 		return fail(exitUsage, errors.New("--propose prints YAML, and needs the policy"), "add --config FILE, and leave --format out")
 	}
-	cfg := review.Config{Now: now, Users: c.Int("users")}
+	cfg := review.Config{Now: now, Users: c.Int("users"), Agent: c.String("agent"), User: c.String("user")}
+	if cfg.User != "" && c.Bool("propose") {
+		return fail(exitUsage, errors.New("--propose needs all that the agents did, and --user leaves most of it out"), "leave one of the two out")
+	}
 	if cfg.Since, err = parseSince(c.String("since"), now); err != nil {
 		return err
 	}
-	if path := c.String("config"); path != "" {
+	if path := c.String("config"); path != "" && cfg.User == "" {
 		if cfg.Policy, cfg.File, err = readPolicy(path); err != nil {
 			return err
 		}
@@ -126,7 +131,7 @@ func warnOfLines(w io.Writer, lines review.Lines) {
 		fmt.Fprintf(w, "warning: lines that are no audit lines, and were left out: %d\n", lines.Other)
 	}
 	if lines.Counted == 0 {
-		fmt.Fprintf(w, "warning: no audit line was counted; older ones: %d\n", lines.Older)
+		fmt.Fprintf(w, "warning: no audit line was counted; older ones: %d, of other agents and users: %d\n", lines.Older, lines.Unselected)
 	}
 }
 

@@ -20,7 +20,9 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/credfree/credfree/broker/admin"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
@@ -77,10 +79,11 @@ func startConfigured(t testing.TB, configure func(lab *lab, dir string) serviceC
 	check(t, err)
 	r.lab = lab
 	log := slog.New(traced{slog.NewJSONHandler(locked{&r.mu, &r.log}, &slog.HandlerOptions{Level: slog.LevelDebug})})
-	telemetry, err := newTelemetry(t.Context(), log, sdktrace.NewSimpleSpanProcessor(r.spans))
+	memory := recent.New(time.Now())
+	telemetry, err := newTelemetry(t.Context(), log, sdktrace.NewSimpleSpanProcessor(r.spans), spanKeeper{memory})
 	check(t, err)
 	cfg := configure(lab, dir)
-	cfg.listen, cfg.adminListen, cfg.socketDir, cfg.audit, cfg.telemetry, cfg.log = "127.0.0.1:0", "127.0.0.1:0", dir, locked{&r.mu, &r.audit}, telemetry, log
+	cfg.listen, cfg.adminListen, cfg.socketDir, cfg.audit, cfg.telemetry, cfg.log, cfg.memory = "127.0.0.1:0", "127.0.0.1:0", dir, locked{&r.mu, &r.audit}, telemetry, log, memory
 	for _, change := range changes {
 		change(r, &cfg)
 	}
@@ -266,7 +269,7 @@ agents:
 	check(t, err)
 	r.audit.Write(lines)
 
-	r.searchFor(t, secrets, map[string]string{"metrics": metrics, "answers": answers.String()})
+	r.searchFor(t, secrets, map[string]string{"metrics": metrics, "answers": answers.String(), "operators' pages": r.pages(t)})
 	// Nor is the user's id, which is no secret but is to be hashed.
 	r.searchFor(t, []string{object}, map[string]string{"metrics": metrics, "purged": purged})
 	return append(secrets, object)
@@ -296,11 +299,41 @@ func TestNothingSecretOfHostileAnswersIsWritten(t *testing.T) {
 				}
 				_, ready := r.ready(t)
 				_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
-				r.searchFor(t, []string{hostile, string(workload)}, map[string]string{"answer": answer, "readiness": ready, "metrics": metrics})
+				r.searchFor(t, []string{hostile, string(workload)}, map[string]string{"answer": answer, "readiness": ready, "metrics": metrics, "operators' pages": r.pages(t)})
 			})
 		}
 	})
 	c.searched(t, []string{hostile})
+}
+
+// pages is everything that operators can see, as pages and as JSON.
+func (r *running) pages(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	var list admin.Issuances
+	look := func(path string, headers ...string) string {
+		status, text := do(t, http.MethodGet, "http://"+r.adminAddr()+path, "", headers...)
+		if status != http.StatusOK {
+			t.Errorf("%s: got %d %s", path, status, text)
+		}
+		all.WriteString(text)
+		return text
+	}
+	check(t, json.NewDecoder(strings.NewReader(look("/issuances?limit=1000"))).Decode(&list))
+	if len(list.Issuances) == 0 {
+		t.Error("nothing is remembered")
+	}
+	paths := []string{"/", "/agents", "/health", "/policy", "/state"}
+	for _, i := range list.Issuances {
+		paths = append(paths, "/issuances/"+i.ID)
+	}
+	for _, path := range paths {
+		look(path, "Accept", "text/html")
+		if path != "/agents" && path != "/health" && path != "/policy" && path != "/" {
+			look(path)
+		}
+	}
+	return all.String()
 }
 
 // searchFor looks for secrets in texts and in everything the broker has written.

@@ -78,11 +78,8 @@ type service struct {
 
 // newService listens, and serves nobody yet.
 func newService(cfg serviceConfig) (*service, error) {
-	s := &service{cfg: cfg, usersKey: make([]byte, 32), sockets: map[string]net.Listener{}, undumpable: makeUndumpable(), memory: cfg.memory, reload: reloadState{since: time.Now()}}
+	s := &service{cfg: cfg, usersKey: make([]byte, 32), sockets: map[string]net.Listener{}, undumpable: makeUndumpable()}
 	_, _ = rand.Read(s.usersKey) // never fails: it ends the program instead
-	if s.memory == nil {
-		s.memory = recent.New(time.Now())
-	}
 	if err := s.assemble(); err != nil {
 		return nil, err
 	}
@@ -95,6 +92,10 @@ func newService(cfg serviceConfig) (*service, error) {
 // assemble wires the broker and its doors.
 func (s *service) assemble() error {
 	cfg := s.cfg
+	s.reload.since = time.Now()
+	if s.memory = cfg.memory; s.memory == nil {
+		s.memory = recent.New(s.reload.since)
+	}
 	var err error
 	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
 		return err

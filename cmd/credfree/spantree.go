@@ -1,79 +1,72 @@
 package main
 
 import (
-	"context"
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
-	"go.opentelemetry.io/otel/attribute"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
+	"github.com/credfree/credfree/broker/recent"
 )
 
-// spanTree is an exporter that draws traces. It keeps the first spans it is
-// given, which is all the demo shows.
-type spanTree struct {
-	mu    sync.Mutex // guards spans
-	spans []sdktrace.ReadOnlySpan
-}
-
-const mostSpans = 256
-
-// ExportSpans implements sdktrace.SpanExporter.
-func (t *spanTree) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.spans = append(t.spans, spans[:min(len(spans), mostSpans-len(t.spans))]...)
-	return nil
-}
-
-// Shutdown implements sdktrace.SpanExporter.
-func (t *spanTree) Shutdown(context.Context) error { return nil }
-
-// render draws one trace, parents before children, in order of their start.
-func (t *spanTree) render(traceID string) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	children := map[trace.SpanID][]sdktrace.ReadOnlySpan{}
-	for _, span := range t.spans {
-		if span.SpanContext().TraceID().String() == traceID {
-			children[span.Parent().SpanID()] = append(children[span.Parent().SpanID()], span)
+// spanTree draws the spans of one trace, parents before children, in order of
+// their start. A span whose parent is not among them, such as that of an agent
+// that began the trace, stands at the left.
+func spanTree(spans []recent.Span) string {
+	known := map[recent.SpanID]bool{}
+	for _, span := range spans {
+		known[span.SpanID] = true
+	}
+	children := map[recent.SpanID][]recent.Span{}
+	for _, span := range spans {
+		parent := span.Parent
+		if !known[parent] || parent == span.SpanID {
+			parent = recent.SpanID{}
 		}
+		children[parent] = append(children[parent], span)
+	}
+	if len(spans) == 1 { // it may have no id at all
+		children = map[recent.SpanID][]recent.Span{{}: spans}
 	}
 	var out strings.Builder
-	var draw func(parent trace.SpanID, indent string)
-	draw = func(parent trace.SpanID, indent string) {
+	var draw func(parent recent.SpanID, indent string)
+	draw = func(parent recent.SpanID, indent string) {
 		level := children[parent]
-		slices.SortFunc(level, func(a, b sdktrace.ReadOnlySpan) int { return a.StartTime().Compare(b.StartTime()) })
+		slices.SortStableFunc(level, func(a, b recent.Span) int { return cmp.Or(a.Start.Compare(b.Start), -cmp.Compare(a.Took, b.Took)) })
 		for i, span := range level {
 			branch, next := "├─ ", "│  "
 			if i == len(level)-1 {
 				branch, next = "└─ ", "   "
 			}
-			took := span.EndTime().Sub(span.StartTime())
-			fmt.Fprintf(&out, "  %-24s %7.2f ms  %s\n", indent+branch+span.Name(), float64(took.Microseconds())/1000, summary(span))
-			draw(span.SpanContext().SpanID(), indent+next)
+			fmt.Fprintf(&out, "  %-24s %7.2f ms  %s\n", indent+branch+span.Name, float64(span.Took.Microseconds())/1000, summary(&span))
+			if span.SpanID != (recent.SpanID{}) {
+				draw(span.SpanID, indent+next)
+			}
 		}
 	}
-	draw(trace.SpanID{}, "")
+	draw(recent.SpanID{}, "")
 	return out.String()
 }
 
 // told are the attributes that tell the story of a trace, in order.
-var told = []attribute.Key{
-	"credfree.agent", "credfree.decision", "credfree.cache", "credfree.entra.leg", "credfree.token.kind", "credfree.assertion.subject", "credfree.entra.correlation_id", "http.response.status_code",
+var told = []string{
+	"credfree.agent", "credfree.decision", "credfree.reason", "credfree.cache", "credfree.entra.leg", "credfree.token.kind", "credfree.assertion.subject", "credfree.entra.correlation_id",
+	"credfree.entra.error", "credfree.entra.error_code", "credfree.exchange.held_back", "http.response.status_code",
 }
 
 // summary is what a span says about itself, on one line.
-func summary(span sdktrace.ReadOnlySpan) string {
-	attributes := attribute.NewSet(span.Attributes()...)
+func summary(span *recent.Span) string {
 	var words []string
 	for _, key := range told {
-		if value, ok := attributes.Value(key); ok {
-			words = append(words, strings.TrimPrefix(string(key), "credfree.")+"="+value.String())
+		if value := span.Value(key); value != "" {
+			words = append(words, strings.TrimPrefix(key, "credfree.")+"="+value)
 		}
+	}
+	if span.Error != "" && span.Value("credfree.reason") == "" {
+		words = append(words, "error="+span.Error)
+	}
+	for _, link := range span.Links {
+		words = append(words, "shares="+link.TraceID.String())
 	}
 	return strings.Join(words, " ")
 }

@@ -1,0 +1,106 @@
+package admin_test
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/credfree/credfree/broker/recent"
+)
+
+// events opens a stream, and returns its lines.
+func (o *operators) events(t *testing.T, query string, headers ...string) *bufio.Scanner {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.server.URL+"/issuances/events"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close() }) // the test has ended
+	if got := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || got != "text/event-stream" {
+		t.Fatalf("got %d %s", resp.StatusCode, got)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	expect(t, lines, ": credfree") // it listens
+	return lines
+}
+
+// expect reads on to a line that holds text.
+func expect(t *testing.T, lines *bufio.Scanner, text string) {
+	t.Helper()
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), text) {
+			return
+		}
+	}
+	t.Fatalf("the stream ended without %q: %v", text, lines.Err())
+}
+
+func TestEvents(t *testing.T) {
+	o := newOperators(t)
+	add := func(n int, change func(*recent.Issuance)) {
+		i := issuance(n)
+		change(&i)
+		o.memory.Add(&i)
+	}
+	add(1, func(*recent.Issuance) {})
+	live := o.events(t, "?decision=deny")
+	rows := o.events(t, "?decision=deny&rows=true")
+	add(2, func(*recent.Issuance) {})
+	add(3, func(i *recent.Issuance) { i.Decision, i.Agent = recent.Deny, "<img src=x>" })
+	for _, text := range []string{"id: 3", "event: issuance", `"issuance_id":"00000000000000000000000000000003"`} {
+		expect(t, live, text)
+	}
+	expect(t, rows, "&lt;img src=x&gt;")
+	// Who comes back gets what it missed, and who comes back to another broker all.
+	again := o.events(t, "", "Last-Event-ID", "1")
+	expect(t, again, "id: 2")
+	expect(t, again, "id: 3")
+	other := o.events(t, "", "Last-Event-ID", "99")
+	expect(t, other, "id: 1")
+}
+
+// A reader that does not read misses some, is told so, and holds up nobody.
+func TestSlowReaders(t *testing.T) {
+	memory := recent.New(time.Now())
+	_, slow := memory.Subscribe(recent.Query{})
+	for n := range 100 {
+		i := issuance(n)
+		memory.Add(&i)
+	}
+	if missed := memory.Missed(slow); missed != 100-len(slow.C()) || missed == 0 {
+		t.Errorf("got %d missed and %d waiting", missed, len(slow.C()))
+	}
+	var all []*recent.Subscription
+	for range recent.MaxSubscriptions - 1 {
+		_, s := memory.Subscribe(recent.Query{})
+		all = append(all, s)
+	}
+	if _, s := memory.Subscribe(recent.Query{}); s != nil {
+		t.Error("there is no bound")
+	}
+	memory.Unsubscribe(all[0])
+	if _, s := memory.Subscribe(recent.Query{}); s == nil {
+		t.Error("nobody makes room")
+	}
+}
+
+// The end of the listener ends the streams, however long somebody would read.
+func TestStreamsEnd(t *testing.T) {
+	o := newOperators(t)
+	lines := o.events(t, "")
+	o.close()
+	for lines.Scan() { // to its end
+	}
+}

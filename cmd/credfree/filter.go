@@ -1,0 +1,34 @@
+package main
+
+import (
+	"net/url"
+
+	"github.com/urfave/cli/v2"
+)
+
+// filterFlags choose issuances. The listener checks what they say.
+func filterFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "agent", Usage: "those of the agent `NAME`; - for callers nobody knows"},
+		&cli.StringFlag{Name: "user", Usage: "those for the user `TENANT/OBJECT-ID`, or OBJECT-ID"},
+		&cli.StringFlag{Name: "scope", Usage: "those with `TEXT` in a scope"},
+		&cli.StringFlag{Name: "decision", Usage: "`DECISION`: allow, deny or error"},
+		&cli.StringFlag{Name: "reason", Usage: "those denied or failed for `REASON`"},
+		&cli.StringFlag{Name: "door", Usage: "`DOOR`: oauth, managed_identity, auth_sidecar or call_through"},
+		&cli.StringFlag{Name: "cache", Usage: "`HOW` the token was come by: hit, joined or miss"},
+		&cli.StringFlag{Name: "correlation-id", Usage: "`ID` of an exchange, as in Entra's sign-in log"},
+	}
+}
+
+func filterOf(c *cli.Context) url.Values {
+	query := url.Values{}
+	for _, name := range []string{"agent", "user", "scope", "decision", "reason", "door", "cache"} {
+		if value := c.String(name); value != "" {
+			query.Set(name, value)
+		}
+	}
+	if id := c.String("correlation-id"); id != "" {
+		query.Set("correlation_id", id)
+	}
+	return query
+}
