@@ -153,7 +153,7 @@ func TestOpenAPIHasEveryPath(t *testing.T) {
 	elsewhere := []string{
 		"/.default", "/oauth2/v2.0/authorize", // of scopes, and Entra's
 		// The operators' page, and what it is made of.
-		"/{$}", "/{id}", "/page.", "/login", "/logout", "/agents", "/policy", "/health", "/state", "/issuances", "/purge/confirmed",
+		"/{$}", "/{id}", "/page.", "/login", "/logout", "/agents", "/policy", "/health", "/state", "/confirm", "/issuances", "/purge/confirmed",
 	}
 	found := 0
 	for _, dir := range []string{".", filepath.Join("..", "admin")} {
