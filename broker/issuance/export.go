@@ -16,8 +16,8 @@ func (r *Recorder) export(ctx context.Context, rec *Record, end time.Time) {
 		return
 	}
 	var out log.Record
-	out.SetEventName(events[rec.Decision])
-	out.SetBody(attribute.StringValue(events[rec.Decision]))
+	out.SetEventName(rec.event())
+	out.SetBody(attribute.StringValue(rec.event()))
 	out.SetTimestamp(rec.Start)
 	out.SetObservedTimestamp(end)
 	severity := log.SeverityInfo

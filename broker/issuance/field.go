@@ -55,7 +55,7 @@ func Fields() []Field {
 	return []Field{
 		{"time", "when the request came in, RFC 3339, UTC", true, matching(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$`)},
 		{"type", "`audit`", true, form{Type: "string", Const: "audit"}},
-		{"event", "`token.issued`, `token.denied` or `token.failed`", true, oneOf("token.issued", "token.denied", "token.failed")},
+		{"event", "`token.issued`, `token.denied` or `token.failed`; `token.inspected` when a user's token was only inspected", true, oneOf("token.issued", "token.denied", "token.failed", inspected)},
 		{"issuance_id", "id of the issuance, also in the answer's `credfree-issuance-id` header", true, matching(hex32)},
 		{"trace_id", "trace of the issuance; absent when there are no traces and the agent sent none", false, matching(hex32)},
 		{"span_id", "its span", false, matching(hex16)},

@@ -34,7 +34,7 @@ func (r *Record) appendOCSF(b []byte, end time.Time, span trace.SpanContext) []b
 	if correlation == "" && span.IsValid() {
 		correlation = span.TraceID().String()
 	}
-	b = appendMetadata(b, r.ID, events[r.Decision], correlation, r.Tenant)
+	b = appendMetadata(b, r.ID, r.event(), correlation, r.Tenant)
 	b = r.appendUser(b)
 	b = r.appendActor(b)
 	b = append(b, `,"service":{`...)

@@ -26,6 +26,7 @@ func Schema() []byte {
 	for _, decision := range []Decision{Allow, Deny, Fail} {
 		outcomes = append(outcomes, object{"allOf": []object{is("decision", decision), is("event", events[decision])}})
 	}
+	outcomes = append(outcomes, object{"allOf": []object{is("decision", Allow), is("event", inspected)}})
 	root := object{
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SchemaID, "title": "credfree audit line",
 		"description": "One issuance: an answered request for a token, whatever the answer.",

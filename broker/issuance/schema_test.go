@@ -13,6 +13,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/credfree/credfree/broker/issuance"
+	"github.com/credfree/credfree/broker/recent"
 )
 
 func compileSchema(t *testing.T) *jsonschema.Schema {
@@ -68,6 +69,8 @@ func fill(t *testing.T, rec *issuance.Record, name string) {
 		field.Set(reflect.ValueOf([]string{"https://graph.microsoft.com/.default"}))
 	case []int:
 		field.Set(reflect.ValueOf([]int{7000215, 1}))
+	case []recent.Step:
+		field.Set(reflect.ValueOf([]recent.Step{{Name: "agent"}}))
 	case time.Time:
 		field.Set(reflect.ValueOf(time.Now().Add(time.Hour)))
 	default:
@@ -79,8 +82,9 @@ func fill(t *testing.T, rec *issuance.Record, name string) {
 	}
 }
 
-// silent are the fields of a Record that say how it is recorded, not what.
-var silent = []string{"PeerKnown", "Pseudonyms", "BestEffort"}
+// silent are the fields of a Record that say how it is recorded, not what, or
+// that are in no line.
+var silent = []string{"PeerKnown", "Pseudonyms", "BestEffort", "Inspection", "Call", "Hint", "Steps"}
 
 // Every field of a Record gets a line of its own, under every outcome. Each
 // line is valid; each field adds a property of the schema, and each property
