@@ -34,7 +34,12 @@ type Request struct {
 	OnBehalfOf bool
 	UserToken  secret.Text // access token of the user, issued for the identity
 	Raw        bool        // the door hands out the token itself
+	Said       Said        // only recorded
 }
+
+// Said is what a caller says of itself in the baggage of its trace, by the names
+// of OpenTelemetry's conventions for generative AI. It decides nothing.
+type Said struct{ AgentID, AgentName, Conversation string }
 
 // Issued is the answer to a Request. ID is set on errors too, and so are Tenant
 // and ClientID once the policy has allowed the request.
@@ -71,7 +76,7 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 
 	// 2. Decide, with the very function that explain runs.
 	question := g.question(evidence, req, rec.Start)
-	decision, user, err := b.decide(ctx, g, question, req.UserToken)
+	decision, user, err := b.decide(ctx, rec, g, question, req.UserToken)
 	b.describe(rec, g, decision, user, req)
 	if err == nil && !decision.Allowed {
 		err = &Denied{Agent: rec.Agent, Reason: decision.Reason, Rule: decision.Rule, Hint: decision.Hint}
@@ -116,6 +121,10 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 // begin reads who is at the other end of the connection and starts the record.
 func (b *Broker) begin(ctx context.Context, g *generation, req Request) (policy.Peer, *issuance.Record) {
 	rec := &issuance.Record{ID: issuance.NewID(), Start: b.cfg.Now(), Door: req.Door, Grant: req.Grant, Revision: g.Policy.Revision}
+	if req.Said != (Said{}) {
+		rec.SaidAgentID, rec.SaidAgentName = issuance.Word(req.Said.AgentID, req.Key), issuance.Word(req.Said.AgentName, req.Key)
+		rec.SaidConversation = issuance.Word(req.Said.Conversation, req.Key)
+	}
 	process, err := b.cfg.Peer(ctx)
 	rec.PeerNet, rec.PeerUID, rec.PeerKnown = process.Network, process.UID, process.Known && err == nil
 	evidence := policy.Peer{UID: process.UID, Known: rec.PeerKnown}
@@ -210,6 +219,7 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires time.Time, err error) {
 	if err == nil {
 		rec.TokenKind, rec.ExpiresAt, rec.UniqueID = string(token.Kind), expires, token.UniqueID
+		rec.Age = max(0, token.Lifetime-expires.Sub(rec.Start))
 		rec.CorrelationID, rec.RequestID = token.CorrelationID, token.RequestID
 		if rec.UserObjectID == "" { // of an agent user
 			rec.UserTenant, rec.UserObjectID = token.UserTenant, token.UserObjectID
@@ -240,7 +250,7 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 // Refuse records a request that a door would not even put to the policy, such
 // as one a browser sent. It returns the *Denied to render, or an *AuditError.
 func (b *Broker) Refuse(ctx context.Context, req Request, reason policy.Reason, hint string) (Issued, error) {
-	_, rec := b.begin(ctx, b.rules.Load(), Request{Door: req.Door, Grant: req.Grant})
+	_, rec := b.begin(ctx, b.rules.Load(), Request{Door: req.Door, Grant: req.Grant, Said: req.Said})
 	return b.refuse(ctx, rec, &Denied{Reason: reason, Hint: hint})
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/secret"
@@ -22,7 +23,7 @@ type verified struct {
 
 // decide lets the policy decide, and finds out about the user where it has to
 // know. The error is a *Denied when the user's token is refused.
-func (b *Broker) decide(ctx context.Context, g *generation, r policy.Request, userToken secret.Text) (policy.Decision, *verified, error) {
+func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation, r policy.Request, userToken secret.Text) (policy.Decision, *verified, error) {
 	d := g.Policy.Decide(r)
 	if d.Reason != policy.UserUnverified {
 		return d, nil, nil
@@ -33,7 +34,7 @@ func (b *Broker) decide(ctx context.Context, g *generation, r policy.Request, us
 	}
 	r.User = &user.User
 	if d = g.Policy.Decide(r); d.ResolveGroups {
-		if err := b.resolveGroups(ctx, g, d, user); err != nil {
+		if err := b.resolveGroups(ctx, rec, g, d, user); err != nil {
 			return d, nil, err
 		}
 		d = g.Policy.Decide(r)

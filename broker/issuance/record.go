@@ -73,6 +73,11 @@ type Record struct {
 	EntraError    string // OAuth error code of Entra's answer
 	EntraCodes    []int  // AADSTS numbers of it
 
+	// What the caller says of itself in its baggage, see Word. Nothing is decided by it.
+	SaidAgentID, SaidAgentName, SaidConversation string
+
+	Age time.Duration // of the token that is handed out
+
 	span trace.Span
 }
 
@@ -119,7 +124,7 @@ func Scopes(requested []string) []string {
 		if out == nil {
 			out = append(make([]string, 0, len(requested)), requested[:i]...)
 		}
-		out = append(out, "(withheld)")
+		out = append(out, withheld)
 	}
 	if out == nil {
 		return requested

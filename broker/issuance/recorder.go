@@ -54,8 +54,12 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 
 // Open starts the record's span, for work done under it, and returns the
 // context that carries it. Only issuances with such work need Open: the span
-// of all others is made when they are closed, with the record's start time.
+// of all others is made when they are closed, with the record's start time. A
+// span that is open stays.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
+	if rec.span != nil {
+		return trace.ContextWithSpan(ctx, rec.span)
+	}
 	if !r.traced { // it still carries the caller's trace id
 		ctx, rec.span = r.tracer.Start(ctx, "token.issue") //nolint:spancheck // Close ends it
 		return ctx
@@ -84,22 +88,31 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 		trace.WithNewRoot(), trace.WithLinks(cause),
 		trace.WithAttributes(keyAgent.String(agent), keyCache.String("refresh")))
 	return ctx, func(reason string) { //nolint:spancheck // see above
-		if reason != "" {
-			span.SetAttributes(keyErrorType.String(reason))
-			span.SetStatus(codes.Error, reason)
-		}
-		span.End()
+		endWith(span, reason)
 		r.metrics.refreshed(ctx, reason)
 	}
+}
+
+// Work starts a span for work of the broker's own under the record's. The
+// function it returns ends the span, with the reason of a failure or "".
+func (r *Recorder) Work(ctx context.Context, rec *Record, name string) (context.Context, func(reason string)) {
+	ctx, span := r.tracer.Start(r.Open(ctx, rec), name) //nolint:spancheck // the function returned ends it
+	return ctx, func(reason string) { endWith(span, reason) }
+}
+
+func endWith(span trace.Span, reason string) {
+	if reason != "" {
+		span.SetAttributes(keyErrorType.String(reason))
+		span.SetStatus(codes.Error, reason)
+	}
+	span.End()
 }
 
 // Close writes the audit line, ends the span and counts. When the line cannot
 // be written the record turns into a failure, and the caller must not hand
 // the token out: that is what a non-nil error means.
 func (r *Recorder) Close(ctx context.Context, rec *Record) error {
-	if rec.span == nil {
-		ctx = r.Open(ctx, rec)
-	}
+	ctx = r.Open(ctx, rec) // the metrics' exemplars are to name this span, not the caller's
 	end := time.Now()
 	err := r.audit.write(rec, end, rec.span.SpanContext())
 	if err != nil {

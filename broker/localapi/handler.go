@@ -129,6 +129,7 @@ func (h *Handler) nothing(w http.ResponseWriter, r *http.Request) {
 // it: the error is then the problem, or says that it could not be recorded.
 func (h *Handler) issue(w http.ResponseWriter, r *http.Request, req broker.Request, problem *badRequest) (issued broker.Issued, err error) {
 	ctx := traceContext(r)
+	req.Said = said(r)
 	if problem == nil {
 		issued, err = h.broker.Issue(ctx, req)
 	} else {

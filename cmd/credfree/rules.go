@@ -63,7 +63,8 @@ func (s *service) connect(r *ruleSet) error {
 	if err != nil {
 		return err
 	}
-	r.Graph, r.audience = telemetry.instrument(transport), cloud.Audience
+	// The path of a question to Graph names a user, which no HTTP span is to have.
+	r.Graph, r.audience = transport, cloud.Audience
 	if tokens != transport { // the platform mounts tokens for its proxy
 		r.audience = bindingAudience
 	}
@@ -79,7 +80,7 @@ func (s *service) connect(r *ruleSet) error {
 	if err != nil {
 		return err
 	}
-	r.Users, err = usertoken.New(usertoken.Config{Authority: cloud.Authority, Transport: telemetry.instrument(transport)})
+	r.Users, err = usertoken.New(usertoken.Config{Authority: cloud.Authority, Transport: telemetry.instrument(transport), Tracer: telemetry.tracer()})
 	return err
 }
 

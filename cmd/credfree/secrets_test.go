@@ -52,7 +52,7 @@ func startService(t testing.TB, agents func(dir string) string) *running {
 }
 
 // startServiceWith runs the policy that is made of the lab's header.
-func startServiceWith(t testing.TB, write func(header, dir string) string) *running {
+func startServiceWith(t testing.TB, write func(header, dir string) string, options ...func(*serviceConfig)) *running {
 	t.Helper()
 	dir := t.TempDir()
 	r := &running{spans: tracetest.NewInMemoryExporter(), key: "a-key-that-nobody-may-see-anywhere"}
@@ -65,8 +65,11 @@ func startServiceWith(t testing.TB, write func(header, dir string) string) *runn
 	log := slog.New(slog.NewJSONHandler(locked{&r.mu, &r.log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	telemetry, err := newTelemetry(t.Context(), log, sdktrace.NewSimpleSpanProcessor(r.spans))
 	check(t, err)
-	r.service, err = newService(serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir,
-		audit: locked{&r.mu, &r.audit}, telemetry: telemetry, log: log})
+	cfg := serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir, audit: locked{&r.mu, &r.audit}, telemetry: telemetry, log: log}
+	for _, option := range options {
+		option(&cfg)
+	}
+	r.service, err = newService(cfg)
 	check(t, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	var serving sync.WaitGroup

@@ -181,7 +181,7 @@ func apiJSON(w http.ResponseWriter, status int, doc any) {
 
 // echoedHeaders are the request headers that /echo repeats.
 var echoedHeaders = []string{
-	"Accept", "Client-Request-Id", "Content-Type", "Prefer", "Traceparent", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id",
+	"Accept", "Baggage", "Client-Request-Id", "Content-Type", "Prefer", "Traceparent", "Tracestate", "User-Agent", "X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id",
 }
 
 // summarisedClaims are the claims that /echo repeats: who and what for.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Config is what New needs.
@@ -29,6 +31,8 @@ type Config struct {
 	// Transport carries the requests for metadata and keys. It is called directly, so
 	// redirects are never followed. Required.
 	Transport http.RoundTripper
+	// Tracer makes the spans user.keys, one per fetch of a tenant's keys. Nil makes none.
+	Tracer trace.Tracer
 	// Now is the clock that expiry and the age of keys are measured with. Nil means
 	// time.Now.
 	Now func() time.Time
@@ -43,6 +47,7 @@ type Verifier struct {
 	tenants *simplelru.LRU[string, *keySet]
 	running map[*flight]struct{}
 	closed  bool
+	fetches Fetches
 	idle    sync.WaitGroup // of the running flights
 }
 
@@ -60,6 +65,9 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	if cfg.Transport == nil {
 		problems = append(problems, errors.New("the transport is missing"))
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
