@@ -48,6 +48,13 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 	raw := userToken.Reveal()
 	user := &verified{token: userToken, hash: sha256.Sum256([]byte(raw))}
 	got, err := g.Users.Verify(ctx, raw, usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
+	failure, ok := errors.AsType[*usertoken.Error](err)
+	switch {
+	case err == nil:
+		b.cfg.Recorder.Verified(ctx, "")
+	case ok:
+		b.cfg.Recorder.Verified(ctx, string(failure.Problem))
+	}
 	if err == nil {
 		user.User = policy.User{
 			Tenant: got.Tenant, ObjectID: got.ObjectID, Client: got.Client, Guest: got.Guest, Groups: got.Groups, GroupsOverage: got.GroupsOverage,
@@ -55,7 +62,6 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 		}
 		return user, nil
 	}
-	failure, ok := errors.AsType[*usertoken.Error](err)
 	if !ok {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
@@ -49,6 +50,7 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.auditFailures.Add(context.Background(), 0) // nought is worth seeing: nobody could be alarmed by the first failure else
 	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
 }
 
@@ -89,7 +91,7 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 		trace.WithAttributes(keyAgent.String(agent), keyCache.String("refresh")))
 	return ctx, func(reason string) { //nolint:spancheck // see above
 		endWith(span, reason)
-		r.metrics.refreshed(ctx, reason)
+		r.metrics.refreshed(ctx, agent, reason)
 	}
 }
 
@@ -106,6 +108,12 @@ func endWith(span trace.Span, reason string) {
 		span.SetStatus(codes.Error, reason)
 	}
 	span.End()
+}
+
+// Verified counts a user's token that was verified. problem is what is wrong with
+// it, of a closed set, or "".
+func (r *Recorder) Verified(ctx context.Context, problem string) {
+	r.metrics.verifications.Add(ctx, 1, metric.WithAttributes(attribute.String("problem", problem)))
 }
 
 // Close writes the audit line, ends the span and counts. When the line cannot

@@ -44,7 +44,11 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Broker == nil {
 		return nil, errors.New("the doors need a broker")
 	}
-	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, calls: cfg.CallThrough.withDefaults()}, nil
+	calls, err := cfg.CallThrough.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, calls: calls}, nil
 }
 
 // ServeHTTP implements http.Handler.

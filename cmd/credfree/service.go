@@ -90,7 +90,7 @@ func (s *service) assemble() error {
 		return err
 	}
 	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, CallThrough: localapi.CallThrough{
-		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(),
+		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(),
 	}})
 	if err != nil {
 		return err

@@ -118,3 +118,16 @@ func (w *watched) state(ctx context.Context) (until time.Time, err error) {
 	defer w.mu.Unlock()
 	return w.until, w.err
 }
+
+// lastExpiry is when the last token expires, or expired: zero before the first.
+func (w *watched) lastExpiry(ctx context.Context) time.Time {
+	if w.fresh { // the platform may have put another there since the last exchange
+		until, err := w.state(ctx)
+		if err == nil {
+			return until
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.until
+}
