@@ -64,11 +64,15 @@ func (s *service) observedTokens() []observed {
 					set(left.Seconds(), attribute.String("agent", agent))
 				}
 			}},
-		{name: "credfree.workload.time_to_expiry", unit: "s", about: "Time until a source's last workload token expires; below zero when it has.",
+		{name: "credfree.workload.time_to_expiry", unit: "s", about: "Time until a source's last workload token expires, below zero when it has; kind is file, which the platform keeps fresh, or asked, which is asked at each exchange.",
 			read: func(ctx context.Context, set setter) {
 				for name, source := range s.inForce().sources {
 					if until := source.lastExpiry(ctx); !until.IsZero() {
-						set(time.Until(until).Seconds(), attribute.String("source", name))
+						kind := "asked"
+						if source.fresh {
+							kind = "file"
+						}
+						set(time.Until(until).Seconds(), attribute.String("source", name), attribute.String("kind", kind))
 					}
 				}
 			}},
