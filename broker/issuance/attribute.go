@@ -47,32 +47,7 @@ const (
 	keySaidTalk      = attribute.Key("gen_ai.conversation.id")
 )
 
-// outcome is what a sampler may look at.
-type outcome struct {
-	decision Decision
-	cache    Cache
-}
-
-// starts are the start options of every outcome, made once: most spans are
-// started only to be dropped by the sampler.
-var starts = func() map[outcome]trace.SpanStartOption {
-	table := map[outcome]trace.SpanStartOption{}
-	for _, decision := range []Decision{"", Allow, Deny, Fail} {
-		for _, cache := range []Cache{"", Hit, Joined, Miss} {
-			var known []attribute.KeyValue
-			if decision != "" {
-				known = append(known, keyDecision.String(string(decision)))
-			}
-			if cache != "" {
-				known = append(known, keyCache.String(string(cache)))
-			}
-			table[outcome{decision, cache}] = trace.WithAttributes(known...)
-		}
-	}
-	return table
-}()
-
-// asServer is the kind of the spans; see starts.
+// asServer is the kind of the spans, made once.
 var asServer = trace.WithSpanKind(trace.SpanKindServer)
 
 // attributes are all attributes of a finished record.

@@ -20,6 +20,9 @@ type Config struct {
 	Audit io.Writer
 	// Tracer makes the spans. Nil makes none.
 	Tracer trace.Tracer
+	// Hits says whether a plain cache hit, of a request in the trace of its context,
+	// gets a span: most need none, and most requests are hits. Nil: each does.
+	Hits func(context.Context) bool
 	// Meter makes the metrics. Nil makes none.
 	Meter metric.Meter
 }
@@ -29,6 +32,7 @@ type Config struct {
 type Recorder struct {
 	tracer  trace.Tracer
 	traced  bool // the tracer is a real one
+	hits    func(context.Context) bool
 	audit   *audit
 	metrics *metrics
 }
@@ -51,7 +55,7 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 		return nil, err
 	}
 	m.auditFailures.Add(context.Background(), 0) // nought is worth seeing: nobody could be alarmed by the first failure else
-	return &Recorder{tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
+	return &Recorder{tracer: cfg.Tracer, traced: traced, hits: cfg.Hits, audit: &audit{sink: cfg.Audit}, metrics: m}, nil
 }
 
 // Open starts the record's span, for work done under it, and returns the
@@ -66,8 +70,7 @@ func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
 		ctx, rec.span = r.tracer.Start(ctx, "token.issue") //nolint:spancheck // Close ends it
 		return ctx
 	}
-	ctx, rec.span = r.tracer.Start(ctx, "token.issue", //nolint:spancheck // Close ends it
-		asServer, trace.WithTimestamp(rec.Start), starts[outcome{rec.Decision, rec.Cache}])
+	ctx, rec.span = r.tracer.Start(ctx, "token.issue", asServer, trace.WithTimestamp(rec.Start)) //nolint:spancheck // Close ends it
 	return ctx
 }
 
@@ -120,22 +123,58 @@ func (r *Recorder) Verified(ctx context.Context, problem string) {
 // be written the record turns into a failure, and the caller must not hand
 // the token out: that is what a non-nil error means.
 func (r *Recorder) Close(ctx context.Context, rec *Record) error {
-	ctx = r.Open(ctx, rec) // the metrics' exemplars are to name this span, not the caller's
+	if r.spanless(ctx, rec) {
+		rec.context = r.untraced(ctx)
+	} else {
+		ctx = r.Open(ctx, rec) // the metrics' exemplars are to name this span, not the caller's
+	}
 	end := time.Now()
-	err := r.audit.write(rec, end, rec.span.SpanContext())
+	err := r.audit.write(rec, end, rec.SpanContext())
 	if err != nil {
 		rec.Decision, rec.Reason = Fail, ReasonAudit
+		ctx = r.Open(ctx, rec)
 		r.metrics.auditFailures.Add(ctx, 1)
 	}
-	if rec.span.IsRecording() {
-		rec.span.SetAttributes(rec.attributes()...)
-		if rec.Decision == Fail {
-			rec.span.SetStatus(codes.Error, rec.Reason)
-		}
+	if rec.span != nil {
+		rec.finish(end)
 	}
-	rec.span.End(trace.WithTimestamp(end))
 	r.metrics.count(ctx, rec, end.Sub(rec.Start))
 	return err
+}
+
+// spanless reports whether the record needs no span.
+func (r *Recorder) spanless(ctx context.Context, rec *Record) bool {
+	if rec.span != nil {
+		return false
+	}
+	return !r.traced || rec.Decision == Allow && rec.Cache == Hit && r.hits != nil && !r.hits(ctx)
+}
+
+// untraced is what a span would have in its place: the caller's own where nobody
+// traces, else one of the same trace that is not sampled, so that nothing below it is.
+func (r *Recorder) untraced(ctx context.Context) trace.SpanContext {
+	parent := trace.SpanContextFromContext(ctx)
+	if !r.traced {
+		return parent
+	}
+	id := trace.SpanContextConfig{TraceID: parent.TraceID(), TraceState: parent.TraceState()}
+	if !parent.IsValid() {
+		id.TraceID = random()
+	}
+	fresh := random()
+	copy(id.SpanID[:], fresh[:])
+	return trace.NewSpanContext(id)
+}
+
+// finish ends the record's span.
+func (r *Record) finish(end time.Time) {
+	if r.span.IsRecording() {
+		r.span.SetAttributes(r.attributes()...)
+		if r.Decision == Fail {
+			r.span.SetStatus(codes.Error, r.Reason)
+		}
+	}
+	r.span.End(trace.WithTimestamp(end))
 }
 
 // ReasonAudit is the reason of an issuance whose audit line could not be

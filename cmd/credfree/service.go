@@ -75,7 +75,7 @@ func (s *service) assemble() error {
 	if s.cache, err = cache.New[exchange.Token](cache.Config{}); err != nil {
 		return err
 	}
-	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter()}); err != nil {
+	if s.recorder, err = issuance.NewRecorder(issuance.Config{Audit: cfg.audit, Tracer: cfg.telemetry.tracer(), Hits: cfg.telemetry.hits, Meter: cfg.telemetry.meter()}); err != nil {
 		return err
 	}
 	if s.rules, err = s.makeRules(cfg.policy, nil); err != nil {

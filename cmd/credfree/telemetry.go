@@ -35,9 +35,10 @@ const instrumentationScope = "github.com/credfree/credfree"
 type telemetry struct {
 	tracers trace.TracerProvider
 	meters  metric.MeterProvider
-	metrics http.Handler // the Prometheus form
-	outbox  *outbox      // nil when spans are not exported
-	lost    atomic.Int64 // exports of anything but spans that failed
+	metrics http.Handler               // the Prometheus form
+	hits    func(context.Context) bool // which plain hits get spans; nil: all
+	outbox  *outbox                    // nil when spans are not exported
+	lost    atomic.Int64               // exports of anything but spans that failed
 	flush   []func(context.Context) error
 }
 
@@ -54,7 +55,7 @@ func (t *telemetry) meter() metric.Meter { return t.meters.Meter(instrumentation
 // newTelemetry exports spans where OTEL_* say so, or nowhere, and to the
 // processors given; metrics to /metrics and, if OTEL_* say so, over OTLP too.
 func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.SpanProcessor) (*telemetry, error) {
-	t := &telemetry{tracers: noop.NewTracerProvider()}
+	t := &telemetry{tracers: noop.NewTracerProvider(), hits: hitsFromEnv()}
 	// A lost export is worth a line, and never the text of what was exported.
 	complain := func() { log.Warn("telemetry could not be exported; see OTEL_EXPORTER_* and the collector") }
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {
@@ -104,7 +105,7 @@ func (t *telemetry) traces(ctx context.Context, res *resource.Resource, complain
 	if err != nil {
 		return fmt.Errorf("OTEL_TRACES_EXPORTER: %w", err)
 	}
-	providerOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(samplerFromEnv())}
+	providerOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(sampler{})}
 	if _, none := exporter.(nowhere); !none && !autoexport.IsNoneSpanExporter(exporter) {
 		t.outbox = newOutbox(exporter, complain)
 		providerOptions = append(providerOptions, sdktrace.WithSpanProcessor(t.outbox))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -207,4 +209,51 @@ func TestCollectorInTrouble(t *testing.T) {
 			})
 		}
 	}
+}
+
+// full is an audit log whose disk is full at times.
+type full struct {
+	io.Writer
+	now atomic.Bool
+}
+
+func (f *full) Write(line []byte) (int, error) {
+	if f.now.Load() {
+		return 0, errors.New("no space left on device")
+	}
+	return f.Writer.Write(line)
+}
+
+// While the audit log's disk is full, each of many callers is refused at once and
+// counted; when it is not any more, they are served.
+func TestFullAuditDiskUnderLoad(t *testing.T) {
+	disk := &full{}
+	r := startServiceWith(t, func(header, _ string) string { return header + anyProcess() }, func(cfg *serviceConfig) {
+		disk.Writer, cfg.audit = cfg.audit, disk
+	})
+	ask := func() int {
+		status, _ := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+graphScope)
+		return status
+	}
+	crowd := func(want int) {
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for range 25 {
+					if got := ask(); got != want {
+						t.Errorf("got %d, want %d", got, want)
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+	crowd(http.StatusOK)
+	disk.now.Store(true)
+	crowd(http.StatusServiceUnavailable)
+	if text := r.scrape(t); !strings.Contains(text, "credfree_audit_failures_total 200\n") {
+		t.Error("the metrics do not count 200 lines that could not be written")
+	}
+	disk.now.Store(false)
+	crowd(http.StatusOK)
 }
