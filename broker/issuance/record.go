@@ -102,8 +102,8 @@ func NewID() string {
 
 // random is for ids, which are no secrets: nothing is opened by knowing one.
 func random() (b [16]byte) {
-	binary.LittleEndian.PutUint64(b[:8], rand.Uint64()) //nolint:gosec // see above
-	binary.LittleEndian.PutUint64(b[8:], rand.Uint64()) //nolint:gosec // see above
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
 	return b
 }
 

@@ -33,7 +33,7 @@ func someHits(ratio float64) func(context.Context) bool {
 		if parent := trace.SpanContextFromContext(ctx); parent.IsValid() {
 			return byID.ShouldSample(sdktrace.SamplingParameters{TraceID: parent.TraceID()}).Decision == sdktrace.RecordAndSample
 		}
-		return rand.Float64() < ratio //nolint:gosec // nothing is opened by guessing it
+		return rand.Float64() < ratio
 	}
 }
 
