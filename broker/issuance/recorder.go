@@ -101,7 +101,7 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 // Work starts a span for work of the broker's own under the record's. The
 // function it returns ends the span, with the reason of a failure or "".
 func (r *Recorder) Work(ctx context.Context, rec *Record, name string) (context.Context, func(reason string)) {
-	ctx, span := r.tracer.Start(r.Open(ctx, rec), name) //nolint:spancheck // the function returned ends it
+	ctx, span := r.tracer.Start(r.Open(ctx, rec), name)       //nolint:spancheck // the function returned ends it
 	return ctx, func(reason string) { endWith(span, reason) } //nolint:spancheck // see above
 }
 
