@@ -18,6 +18,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 )
@@ -67,16 +68,19 @@ func (g *groups) remember(id policy.UserID, list []string) {
 
 // resolveGroups puts the user's groups in the place of the overage. When they
 // cannot be had, the overage stays, and with it the denial.
-func (b *Broker) resolveGroups(ctx context.Context, g *generation, d policy.Decision, user *verified) error {
+func (b *Broker) resolveGroups(ctx context.Context, rec *issuance.Record, g *generation, d policy.Decision, user *verified) error {
 	id := policy.UserID{Tenant: user.Tenant, ObjectID: user.ObjectID}
 	list, ok := b.groups.lookup(id)
 	if !ok {
+		ctx, end := b.cfg.Recorder.Work(ctx, rec, "user.groups")
 		var err error
 		if list, err = b.askGraph(ctx, g, d, id); err != nil {
+			end(string(policy.GroupsOverage))
 			return &Denied{Agent: d.Agent.Name, Reason: policy.GroupsOverage, Rule: d.Rule,
 				Hint: "the user is in more groups than the token lists, and Microsoft Graph did not tell which: " + err.Error() +
 					"; grant the identity GroupMember.Read.All, or assign groups to the application so that the token lists those alone"}
 		}
+		end("")
 		b.groups.remember(id, list)
 	}
 	user.Groups, user.GroupsOverage = list, false

@@ -18,6 +18,7 @@ import (
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/cache"
@@ -36,6 +37,7 @@ const (
 	issuerURL = "https://cluster.test/oidc"
 	graph     = "https://graph.microsoft.com/.default"
 	vault     = "https://vault.azure.net/.default"
+	machineID = "99999999-0000-4000-8000-000000000001"
 )
 
 // The agents of the tests. Researcher and twin may have the same.
@@ -71,6 +73,7 @@ type world struct {
 	cache  *cache.Cache[exchange.Token]
 	audit  *sink
 	spans  *tracetest.SpanRecorder
+	tracer trace.Tracer
 }
 
 type peerKey struct{}
@@ -116,16 +119,16 @@ func newWorldOf(t testing.TB, change func(*entratest.Directory), options ...func
 
 	p := w.policy(t, agents)
 	w.issuer = issuer
-	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(w.spans)).Tracer("test")
+	w.tracer = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample()), sdktrace.WithSpanProcessor(w.spans)).Tracer("test")
 	w.cache, err = cache.New[exchange.Token](cache.Config{})
 	check(t, err)
 	t.Cleanup(func() { check(t, w.cache.Close(context.WithoutCancel(t.Context()))) })
-	client, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: entra.RoundTripper(), Tracer: tracer, Legs: broker.Legs(w.cache)})
+	client, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: entra.RoundTripper(), Tracer: w.tracer, Legs: broker.Legs(w.cache)})
 	check(t, err)
-	recorder, err := issuance.NewRecorder(issuance.Config{Audit: w.audit, Tracer: tracer})
+	recorder, err := issuance.NewRecorder(issuance.Config{Audit: w.audit, Tracer: w.tracer})
 	check(t, err)
 	cfg := broker.Config{Cache: w.cache, Recorder: recorder, Peer: peerOf}
-	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: entra.RoundTripper()})
+	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: entra.RoundTripper(), Tracer: w.tracer})
 	check(t, err)
 	t.Cleanup(users.Close)
 	rules := broker.Rules{
@@ -148,7 +151,8 @@ func (w *world) policy(t testing.TB, agents string) *policy.Policy {
 	const ids = "blueprintID: " + entratest.DemoBlueprintClientID + ", agentID: " + entratest.DemoAgentIdentityID + ", source: pod"
 	p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
 		"\nsources: {pod: {file: {path: "+w.file+"}}}\nidentities:\n  demo: {application: {clientID: "+entratest.DemoClientID+", source: pod}}\n"+
-		"  agent: {agent: {"+ids+"}}\n  agent-user: {agentUser: {"+ids+", username: "+entratest.DemoAgentUserName+"}}\n"+agents))
+		"  agent: {agent: {"+ids+"}}\n  agent-user: {agentUser: {"+ids+", username: "+entratest.DemoAgentUserName+"}}\n"+
+		"  machine: {managedIdentity: {clientID: "+machineID+"}}\n"+agents))
 	check(t, err)
 	return p
 }

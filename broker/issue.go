@@ -37,7 +37,12 @@ type Request struct {
 	// Scoped is for Inspect alone: a user's token without the scopes that
 	// onBehalfOf.scopes demands is denied.
 	Scoped bool
+	Said   Said // only recorded
 }
+
+// Said is what a caller says of itself in the baggage of its trace, by the names
+// of OpenTelemetry's conventions for generative AI. It decides nothing.
+type Said struct{ AgentID, AgentName, Conversation string }
 
 // Issued is the answer to a Request. ID is set on errors too, and so are Tenant
 // and ClientID once the policy has allowed the request.
@@ -74,7 +79,7 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 
 	// 2. Decide, with the very function that explain runs.
 	question := g.question(evidence, req, rec.Start)
-	decision, user, err := b.decide(ctx, g, question, req.UserToken)
+	decision, user, err := b.decide(ctx, rec, g, question, req.UserToken)
 	b.describe(rec, g, decision, user, req)
 	if b.cfg.Recorder.Remembers() {
 		rec.Steps = g.steps(question, decision, user, err)
@@ -123,6 +128,10 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 func (b *Broker) begin(ctx context.Context, g *generation, req Request) (policy.Peer, *issuance.Record) {
 	rec := &issuance.Record{ID: issuance.NewID(), Start: b.cfg.Now(), Door: req.Door, Grant: req.Grant, Revision: g.Policy.Revision,
 		Pseudonyms: g.Pseudonyms, BestEffort: g.Policy.Recording.BestEffort}
+	if req.Said != (Said{}) {
+		rec.SaidAgentID, rec.SaidAgentName = issuance.Word(req.Said.AgentID, req.Key), issuance.Word(req.Said.AgentName, req.Key)
+		rec.SaidConversation = issuance.Word(req.Said.Conversation, req.Key)
+	}
 	process, err := b.cfg.Peer(ctx)
 	rec.PeerNet, rec.PeerUID, rec.PeerKnown = process.Network, process.UID, process.Known && err == nil
 	evidence := policy.Peer{UID: process.UID, Known: rec.PeerKnown}
@@ -222,6 +231,7 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires time.Time, err error) {
 	if err == nil {
 		rec.TokenKind, rec.ExpiresAt, rec.UniqueID = string(token.Kind), expires, token.UniqueID
+		rec.Age = max(0, token.Lifetime-expires.Sub(rec.Start))
 		rec.CorrelationID, rec.RequestID = token.CorrelationID, token.RequestID
 		if rec.UserObjectID == "" { // of an agent user
 			rec.UserTenant, rec.UserObjectID = token.UserTenant, token.UserObjectID
@@ -252,7 +262,7 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 // Refuse records a request that a door would not even put to the policy, such
 // as one a browser sent. It returns the *Denied to render, or an *AuditError.
 func (b *Broker) Refuse(ctx context.Context, req Request, reason policy.Reason, hint string) (Issued, error) {
-	_, rec := b.begin(ctx, b.rules.Load(), Request{Door: req.Door, Grant: req.Grant})
+	_, rec := b.begin(ctx, b.rules.Load(), Request{Door: req.Door, Grant: req.Grant, Said: req.Said})
 	return b.refuse(ctx, rec, &Denied{Reason: reason, Hint: hint})
 }
 

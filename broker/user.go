@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/secret"
@@ -22,7 +23,7 @@ type verified struct {
 
 // decide lets the policy decide, and finds out about the user where it has to
 // know. The error is a *Denied when the user's token is refused.
-func (b *Broker) decide(ctx context.Context, g *generation, r policy.Request, userToken secret.Text) (policy.Decision, *verified, error) {
+func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation, r policy.Request, userToken secret.Text) (policy.Decision, *verified, error) {
 	d := g.Policy.Decide(r)
 	if d.Reason != policy.UserUnverified {
 		return d, nil, nil
@@ -33,7 +34,7 @@ func (b *Broker) decide(ctx context.Context, g *generation, r policy.Request, us
 	}
 	r.User = &user.User
 	if d = g.Policy.Decide(r); d.ResolveGroups {
-		if err := b.resolveGroups(ctx, g, d, user); err != nil {
+		if err := b.resolveGroups(ctx, rec, g, d, user); err != nil {
 			return d, nil, err
 		}
 		d = g.Policy.Decide(r)
@@ -47,11 +48,21 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 	raw := userToken.Reveal()
 	user := &verified{token: userToken, hash: sha256.Sum256([]byte(raw))}
 	got, err := g.Users.Verify(ctx, raw, usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
+	failure, ok := errors.AsType[*usertoken.Error](err)
+	switch {
+	case err == nil:
+		b.cfg.Recorder.Verified(ctx, "")
+	case ok:
+		b.cfg.Recorder.Verified(ctx, string(failure.Problem))
+	}
 	if err == nil {
 		user.User = userOf(got)
 		return user, nil
 	}
-	if failure, ok := errors.AsType[*usertoken.Error](err); ok && failure.Problem == usertoken.Expired {
+	if !ok {
+		return nil, err
+	}
+	if failure.Problem == usertoken.Expired {
 		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, user.hash}, d.Agent.OnBehalfOf.LongRunning, b.cfg.Now()); ok {
 			user.User, user.inSession = known, true
 			user.Expires = ends

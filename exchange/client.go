@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -33,6 +34,8 @@ type Config struct {
 	// Tracer makes the spans workload.token, entra.token and
 	// managedidentity.token. Nil makes none.
 	Tracer trace.Tracer
+	// Meter makes the metrics. Nil makes none.
+	Meter metric.Meter
 	// Now is the wall clock. Nil means time.Now.
 	Now func() time.Time
 }
@@ -42,6 +45,7 @@ type Config struct {
 type Client struct {
 	cfg      Config
 	patience *patience
+	metrics  metrics
 }
 
 // New returns a Client or all problems of cfg, joined.
@@ -69,5 +73,9 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		problems = append(problems, err)
 	}
-	return &Client{cfg: cfg, patience: patience}, errors.Join(problems...)
+	metrics, err := newMetrics(cfg.Meter)
+	if err != nil {
+		problems = append(problems, err)
+	}
+	return &Client{cfg: cfg, patience: patience, metrics: metrics}, errors.Join(problems...)
 }

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
 	"go.opentelemetry.io/otel/trace"
@@ -18,7 +19,9 @@ func (c *Client) send(ctx context.Context, a *ask, p proof, try attempt) (Token,
 	if try.correlationID != "" {
 		call.correlationID = try.correlationID
 	}
+	began := time.Now()
 	token, failure := call.run(ctx, p)
+	c.metrics.sent(ctx, a, time.Since(began), failure)
 	span.SetAttributes(call.attributes(try)...)
 	if failure != nil {
 		endWithError(span, failure)

@@ -1,5 +1,7 @@
 package cache
 
+import "time"
+
 // Stats is a reading of a cache. Entries, Bytes and InFlight go up and down; the
 // others only grow.
 type Stats struct {
@@ -33,4 +35,24 @@ func (c *Cache[V]) Stats() Stats {
 		Expired:  c.counters.expired,
 		Purged:   c.counters.purged,
 	}
+}
+
+// TimeLeft returns, per agent, the time until the first of its entries expires, of
+// those that are refreshed. It takes time in proportion to the number of entries.
+func (c *Cache[V]) TimeLeft() map[string]time.Duration {
+	now := c.now()
+	left := map[string]time.Duration{}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range c.entries.Keys() {
+		s, ok := c.entries.Peek(key)
+		if !ok || key.Agent == "" || s.refreshAfter >= s.lifetime || !s.valid(now) {
+			continue
+		}
+		rest := s.lifetime - s.age(now)
+		if least, known := left[key.Agent]; !known || rest < least {
+			left[key.Agent] = rest
+		}
+	}
+	return left
 }

@@ -85,6 +85,9 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 		b = append(b, `,"peer_uid":`...)
 		b = strconv.AppendUint(b, uint64(r.PeerUID), 10)
 	}
+	b = appendField(b, "said_agent_id", r.SaidAgentID)
+	b = appendField(b, "said_agent_name", r.SaidAgentName)
+	b = appendField(b, "said_conversation_id", r.SaidConversation)
 	b = appendField(b, "door", r.Door)
 	b = appendField(b, "grant", r.Grant)
 	b = appendField(b, "identity", r.Identity)

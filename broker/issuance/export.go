@@ -31,5 +31,5 @@ func (r *Recorder) export(ctx context.Context, rec *Record, end time.Time) {
 	out.SetSeverity(severity)
 	out.SetSeverityText(severity.String())
 	out.AddAttributes(rec.attributes()...)
-	r.logger.Emit(trace.ContextWithSpan(ctx, rec.span), out)
+	r.logger.Emit(trace.ContextWithSpanContext(ctx, rec.SpanContext()), out)
 }

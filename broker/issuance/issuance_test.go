@@ -149,3 +149,26 @@ func TestRecorderNeedsAnAuditSink(t *testing.T) {
 		t.Error("a recorder without an audit sink was made")
 	}
 }
+
+func TestWordsAreFitToBeRecorded(t *testing.T) {
+	for said, want := range map[string]string{
+		"": "", "asst_abc123": "asst_abc123", "Research assistant": "Research assistant", "a9e41d00-0000-4000-8000-00000000a9e4": "a9e41d00-0000-4000-8000-00000000a9e4",
+		"conv_68a1f0c2d4e6f8a1b3c5d7e9f1a3b5c7d9e1f3a5b7c9d1e3": "conv_68a1f0c2d4e6f8a1b3c5d7e9f1a3b5c7d9e1f3a5b7c9d1e3",
+		"eyJhbGciOiJSUzI1NiJ9.e30.x":                            "(withheld)", // a token
+		"sk-proj-Ab3Cd5Ef7Gh9Ij1Kl3Mn5Op7Qr9St1Uv":              "(withheld)", // a key
+		"abc8Q~xyz":              "(withheld)", // a client secret has such characters
+		"AAAAbbbb1111/+==":       "(withheld)", // base64
+		"ada@contoso.com":        "(withheld)",
+		"\x1b[31m":               "(withheld)",
+		"Forschungsagentín":      "(withheld)",
+		strings.Repeat("a", 128): strings.Repeat("a", 128), strings.Repeat("a", 129): "(withheld)",
+		"my-own-key-1": "(withheld)", "x my-own-key-1 y": "(withheld)", // what it presented
+	} {
+		if got := issuance.Word(said, "my-own-key-1"); got != want {
+			t.Errorf("%q: got %q, want %q", said, got, want)
+		}
+	}
+	if got := issuance.Word("asst_7", ""); got != "asst_7" {
+		t.Errorf("without a key: got %q", got)
+	}
+}

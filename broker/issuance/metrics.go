@@ -17,6 +17,8 @@ type metrics struct {
 	duration      metric.Float64Histogram
 	auditFailures metric.Int64Counter
 	refreshes     metric.Int64Counter
+	age           metric.Float64Histogram
+	verifications metric.Int64Counter
 
 	sets sync.Map // of labels to *options; bounded by the labels' sets
 }
@@ -42,12 +44,17 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		metric.WithUnit("{line}"), metric.WithDescription("Audit lines that could not be written."))
 	refreshes, err4 := meter.Int64Counter("credfree.token.refreshes",
 		metric.WithUnit("{refresh}"), metric.WithDescription("Background refreshes ended, by outcome."))
-	return &metrics{requests: requests, duration: duration, auditFailures: failures, refreshes: refreshes},
-		errors.Join(err1, err2, err3, err4)
+	age, err5 := meter.Float64Histogram("credfree.token.age",
+		metric.WithUnit("s"), metric.WithDescription("Age of the tokens handed out."),
+		metric.WithExplicitBucketBoundaries(1, 60, 300, 900, 1800, 2700, 3600, 7200, 14400, 43200, 86400))
+	verifications, err6 := meter.Int64Counter("credfree.user.verifications",
+		metric.WithUnit("{token}"), metric.WithDescription("Users' tokens verified, by what is wrong with them."))
+	return &metrics{requests: requests, duration: duration, auditFailures: failures, refreshes: refreshes, age: age, verifications: verifications},
+		errors.Join(err1, err2, err3, err4, err5, err6)
 }
 
-func (m *metrics) refreshed(ctx context.Context, reason string) {
-	m.refreshes.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+func (m *metrics) refreshed(ctx context.Context, agent, reason string) {
+	m.refreshes.Add(ctx, 1, metric.WithAttributes(attribute.String("agent", agent), attribute.String("reason", reason)))
 }
 
 func (m *metrics) count(ctx context.Context, rec *Record, took time.Duration) {
@@ -59,6 +66,9 @@ func (m *metrics) count(ctx context.Context, rec *Record, took time.Duration) {
 	o := found.(*options)
 	m.requests.Add(ctx, 1, o.add...)
 	m.duration.Record(ctx, took.Seconds(), o.record...)
+	if !rec.ExpiresAt.IsZero() && rec.Decision == Allow {
+		m.age.Record(ctx, rec.Age.Seconds())
+	}
 }
 
 func (l labels) options() *options {

@@ -1,8 +1,9 @@
 package issuance
 
 import (
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -89,7 +90,13 @@ type Record struct {
 	Hint  string        // what to change
 	Steps []recent.Step // of the decision; may be shared, and is not modified
 
+	// What the caller says of itself in its baggage, see Word. Nothing is decided by it.
+	SaidAgentID, SaidAgentName, SaidConversation string
+
+	Age time.Duration // of the token that is handed out
+
 	span          trace.Span
+	context       trace.SpanContext // instead of a span's
 	above, shared trace.SpanContext // of the caller, and of whose exchange this one joined
 }
 
@@ -97,23 +104,24 @@ type Record struct {
 // valid before Open or Close, and when there are no traces.
 func (r *Record) SpanContext() trace.SpanContext {
 	if r.span == nil {
-		return trace.SpanContext{}
+		return r.context
 	}
 	return r.span.SpanContext()
 }
 
-// plain says that the token came from the cache and leaves the broker, so that
-// nothing follows that belongs below its span.
-func (r *Record) plain() bool { return r.Decision == Allow && r.Cache == Hit && !r.Call }
-
 // NewID returns a fresh issuance id: 16 random bytes in hexadecimal.
 func NewID() string {
-	var b [16]byte
-	// crypto/rand.Read never fails: it ends the program instead.
-	_, _ = rand.Read(b[:])
+	b := random()
 	var text [32]byte
 	hex.Encode(text[:], b[:])
 	return string(text[:])
+}
+
+// random is for ids, which are no secrets: nothing is opened by knowing one.
+func random() (b [16]byte) {
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
+	return b
 }
 
 const (
@@ -140,7 +148,7 @@ func Scopes(requested []string) []string {
 		if out == nil {
 			out = append(make([]string, 0, len(requested)), requested[:i]...)
 		}
-		out = append(out, "(withheld)")
+		out = append(out, withheld)
 	}
 	if out == nil {
 		return requested

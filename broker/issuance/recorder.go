@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/log"
 	"go.opentelemetry.io/otel/metric"
@@ -25,6 +26,9 @@ type Config struct {
 	Format Format
 	// Tracer makes the spans. Nil makes none.
 	Tracer trace.Tracer
+	// Hits says whether a plain cache hit, of a request in the trace of its context,
+	// gets a span: most need none, and most requests are hits. Nil: each does.
+	Hits func(context.Context) bool
 	// Meter makes the metrics. Nil makes none.
 	Meter metric.Meter
 	// Logger gets a log record of each issuance, beside the audit line and after
@@ -44,12 +48,12 @@ type Config struct {
 type Recorder struct {
 	tracer  trace.Tracer
 	traced  bool // the tracer is a real one
+	hits    func(context.Context) bool
 	audit   *audit
 	metrics *metrics
 	logger  log.Logger // nil: none
 	memory  *recent.Memory
 	noHits  bool
-	noTrace trace.Tracer
 	log     *slog.Logger
 }
 
@@ -59,9 +63,9 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if cfg.Audit == nil {
 		return nil, errors.New("issuances need an audit sink")
 	}
-	traced, noTrace := cfg.Tracer != nil, tracenoop.NewTracerProvider().Tracer("")
+	traced := cfg.Tracer != nil
 	if !traced {
-		cfg.Tracer = noTrace
+		cfg.Tracer = tracenoop.NewTracerProvider().Tracer("")
 	}
 	if cfg.Meter == nil {
 		cfg.Meter = metricnoop.NewMeterProvider().Meter("")
@@ -73,8 +77,9 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.auditFailures.Add(context.Background(), 0) // nought is worth seeing: nobody could be alarmed by the first failure else
 	return &Recorder{
-		tracer: cfg.Tracer, traced: traced, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger, log: cfg.Log, memory: cfg.Memory, noHits: cfg.NoHits, noTrace: noTrace,
+		tracer: cfg.Tracer, traced: traced, hits: cfg.Hits, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger, log: cfg.Log, memory: cfg.Memory, noHits: cfg.NoHits,
 	}, nil
 }
 
@@ -83,15 +88,18 @@ func (r *Recorder) Remembers() bool { return r.memory != nil }
 
 // Open starts the record's span, for work done under it, and returns the
 // context that carries it. Only issuances with such work need Open: the span
-// of all others is made when they are closed, with the record's start time.
+// of all others is made when they are closed, with the record's start time. A
+// span that is open stays.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
+	if rec.span != nil {
+		return trace.ContextWithSpan(ctx, rec.span)
+	}
 	rec.above = trace.SpanContextFromContext(ctx)
 	if !r.traced { // it still carries the caller's trace id
 		ctx, rec.span = r.tracer.Start(ctx, rec.spanName()) //nolint:spancheck // Close ends it
 		return ctx
 	}
-	ctx, rec.span = r.tracer.Start(ctx, rec.spanName(), //nolint:spancheck // Close ends it
-		asServer, trace.WithTimestamp(rec.Start), starts[outcome{rec.Decision, rec.Cache}])
+	ctx, rec.span = r.tracer.Start(ctx, rec.spanName(), asServer, trace.WithTimestamp(rec.Start)) //nolint:spancheck // Close ends it
 	return ctx
 }
 
@@ -122,13 +130,30 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 		trace.WithNewRoot(), trace.WithLinks(cause),
 		trace.WithAttributes(keyAgent.String(agent), keyCache.String("refresh")))
 	return ctx, func(reason string) { //nolint:spancheck // see above
-		if reason != "" {
-			span.SetAttributes(keyErrorType.String(reason))
-			span.SetStatus(codes.Error, reason)
-		}
-		span.End()
-		r.metrics.refreshed(ctx, reason)
+		endWith(span, reason)
+		r.metrics.refreshed(ctx, agent, reason)
 	}
+}
+
+// Work starts a span for work of the broker's own under the record's. The
+// function it returns ends the span, with the reason of a failure or "".
+func (r *Recorder) Work(ctx context.Context, rec *Record, name string) (context.Context, func(reason string)) {
+	ctx, span := r.tracer.Start(r.Open(ctx, rec), name)       //nolint:spancheck // the function returned ends it
+	return ctx, func(reason string) { endWith(span, reason) } //nolint:spancheck // see above
+}
+
+func endWith(span trace.Span, reason string) {
+	if reason != "" {
+		span.SetAttributes(keyErrorType.String(reason))
+		span.SetStatus(codes.Error, reason)
+	}
+	span.End()
+}
+
+// Verified counts a user's token that was verified. problem is what is wrong with
+// it, of a closed set, or "".
+func (r *Recorder) Verified(ctx context.Context, problem string) {
+	r.metrics.verifications.Add(ctx, 1, metric.WithAttributes(attribute.String("problem", problem)))
 }
 
 // Close writes the audit line, ends the span and counts. When the line cannot
@@ -137,15 +162,14 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 // it is counted, and no more.
 func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	rec.hideUser()
-	switch {
-	case rec.span != nil:
-	case r.noHits && rec.plain():
-		ctx, rec.span = r.noTrace.Start(ctx, rec.spanName()) //nolint:spancheck // it ends below
-	default:
-		ctx = r.Open(ctx, rec)
+	if r.spanless(ctx, rec) {
+		rec.above = trace.SpanContextFromContext(ctx)
+		rec.context = r.untraced(rec.above)
+	} else {
+		ctx = r.Open(ctx, rec) // the metrics' exemplars are to name this span, not the caller's
 	}
 	end := time.Now()
-	err := r.audit.write(rec, end, rec.span.SpanContext())
+	err := r.audit.write(rec, end, rec.SpanContext())
 	if err != nil {
 		r.metrics.auditFailures.Add(ctx, 1)
 		r.log.ErrorContext(ctx, "an audit line could not be written", "err", err.Error(), "token_withheld", !rec.BestEffort)
@@ -153,24 +177,55 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 			err = nil
 		} else {
 			rec.Decision, rec.Reason = Fail, ReasonAudit
+			ctx = r.Open(ctx, rec)
 		}
 	}
 	if rec.Decision == Fail && rec.Reason != ReasonAudit {
-		r.log.WarnContext(trace.ContextWithSpan(ctx, rec.span), "an issuance failed", "agent", rec.Agent, "reason", rec.Reason, "identity", rec.Identity, "issuance_id", rec.ID)
+		r.log.WarnContext(trace.ContextWithSpanContext(ctx, rec.SpanContext()), "an issuance failed", "agent", rec.Agent, "reason", rec.Reason, "identity", rec.Identity, "issuance_id", rec.ID)
 	}
 	r.export(ctx, rec, end)
-	if rec.span.IsRecording() {
-		rec.span.SetAttributes(rec.attributes()...)
-		if rec.Decision == Fail {
-			rec.span.SetStatus(codes.Error, rec.Reason)
-		}
+	if rec.span != nil {
+		rec.finish(end)
 	}
-	rec.span.End(trace.WithTimestamp(end))
 	r.metrics.count(ctx, rec, end.Sub(rec.Start))
 	if r.memory != nil {
 		rec.remember(r.memory, end)
 	}
 	return err
+}
+
+// spanless reports whether the record needs no span.
+func (r *Recorder) spanless(ctx context.Context, rec *Record) bool {
+	if rec.span != nil {
+		return false
+	}
+	return !r.traced || rec.Decision == Allow && rec.Cache == Hit && (r.noHits && !rec.Call || r.hits != nil && !r.hits(ctx))
+}
+
+// untraced is what a span would have in its place: the caller's own where nobody
+// traces, else one of the same trace that is not sampled, so that nothing below it is.
+func (r *Recorder) untraced(parent trace.SpanContext) trace.SpanContext {
+	if !r.traced || r.noHits {
+		return parent
+	}
+	id := trace.SpanContextConfig{TraceID: parent.TraceID(), TraceState: parent.TraceState()}
+	if !parent.IsValid() {
+		id.TraceID = random()
+	}
+	fresh := random()
+	copy(id.SpanID[:], fresh[:])
+	return trace.NewSpanContext(id)
+}
+
+// finish ends the record's span.
+func (r *Record) finish(end time.Time) {
+	if r.span.IsRecording() {
+		r.span.SetAttributes(r.attributes()...)
+		if r.Decision == Fail {
+			r.span.SetStatus(codes.Error, r.Reason)
+		}
+	}
+	r.span.End(trace.WithTimestamp(end))
 }
 
 // ReasonAudit is the reason of an issuance whose audit line could not be

@@ -71,6 +71,8 @@ func fill(t *testing.T, rec *issuance.Record, name string) {
 		field.Set(reflect.ValueOf([]int{7000215, 1}))
 	case []recent.Step:
 		field.Set(reflect.ValueOf([]recent.Step{{Name: "agent"}}))
+	case time.Duration:
+		field.SetInt(int64(time.Minute))
 	case time.Time:
 		field.Set(reflect.ValueOf(time.Now().Add(time.Hour)))
 	default:
@@ -84,7 +86,7 @@ func fill(t *testing.T, rec *issuance.Record, name string) {
 
 // silent are the fields of a Record that say how it is recorded, not what, or
 // that are in no line.
-var silent = []string{"PeerKnown", "Pseudonyms", "BestEffort", "Inspection", "Call", "Hint", "Steps"}
+var silent = []string{"PeerKnown", "Pseudonyms", "BestEffort", "Inspection", "Call", "Age", "Hint", "Steps"}
 
 // Every field of a Record gets a line of its own, under every outcome. Each
 // line is valid; each field adds a property of the schema, and each property

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
@@ -39,22 +41,32 @@ type CallThrough struct {
 	// redirects and leave bodies as they are. Nil means APITransport(nil, nil).
 	Transport http.RoundTripper
 	Tracer    trace.Tracer // makes the spans api.call; nil makes none
+	Meter     metric.Meter // counts the calls; nil does not
 	MaxBody   int64        // largest request body in bytes; 0 means 64 MiB
 	// Idle is how long nothing may move in either direction before a call is cut:
 	// while the API thinks, between two events, on a WebSocket. 0 means 10 minutes,
 	// which is what SDKs of language models wait for an answer.
 	Idle time.Duration
+
+	duration metric.Float64Histogram // until the API's answer begins
 }
 
-func (c CallThrough) withDefaults() CallThrough {
+func (c CallThrough) withDefaults() (CallThrough, error) {
 	if c.Transport == nil {
 		c.Transport = APITransport(nil, nil)
 	}
 	if c.Tracer == nil {
 		c.Tracer = tracenoop.NewTracerProvider().Tracer("")
 	}
+	if c.Meter == nil {
+		c.Meter = metricnoop.NewMeterProvider().Meter("")
+	}
 	c.MaxBody, c.Idle = cmp.Or(c.MaxBody, defaultMaxBody), cmp.Or(c.Idle, defaultIdle)
-	return c
+	var err error
+	c.duration, err = c.Meter.Float64Histogram("credfree.api.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time of one request to an API until its answer begins, by API and class of status; error when there is no answer."),
+		metric.WithExplicitBucketBoundaries(.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300))
+	return c, err
 }
 
 // call is one request to call an API. It belongs to one request of an agent.

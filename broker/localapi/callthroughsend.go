@@ -2,13 +2,17 @@ package localapi
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -69,7 +73,9 @@ func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
 		attempt.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
 		attempt.Body = io.NopCloser(bytes.NewReader(c.body))
 	}
+	began := time.Now()
 	resp, err := c.calls.Transport.RoundTrip(attempt)
+	c.count(ctx, resp, time.Since(began))
 	if err != nil {
 		err = c.explain(err)
 		c.span.SetAttributes(attribute.String("error.type", reasonOf(err)))
@@ -82,6 +88,15 @@ func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
 		c.span.SetStatus(codes.Error, "")
 	}
 	return resp, nil
+}
+
+// count counts an attempt. The API is one of the policy's.
+func (c *call) count(ctx context.Context, resp *http.Response, took time.Duration) {
+	status := "error"
+	if resp != nil {
+		status = strconv.Itoa(resp.StatusCode/100) + "xx"
+	}
+	c.calls.duration.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("api", c.issued.API.Name), attribute.String("status", status)))
 }
 
 // spanMethod keeps what agents make up out of the traces.

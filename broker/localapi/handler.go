@@ -48,7 +48,11 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Broker == nil {
 		return nil, errors.New("the doors need a broker")
 	}
-	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, sidecarOptions: cfg.Sidecar, calls: cfg.CallThrough.withDefaults()}, nil
+	calls, err := cfg.CallThrough.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, sidecarOptions: cfg.Sidecar, calls: calls}, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -142,6 +146,7 @@ func (h *Handler) nothing(w http.ResponseWriter, r *http.Request) {
 // it: the error is then the problem, or says that it could not be recorded.
 func (h *Handler) issue(w http.ResponseWriter, r *http.Request, req broker.Request, problem *badRequest) (issued broker.Issued, err error) {
 	ctx := traceContext(r)
+	req.Said = said(r)
 	if problem == nil {
 		issued, err = h.broker.Issue(ctx, req)
 	} else {

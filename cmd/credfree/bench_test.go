@@ -10,10 +10,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,9 +23,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"go.opentelemetry.io/otel/attribute"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/broker/recent"
@@ -41,11 +40,17 @@ func BenchmarkHitPath(b *testing.B) {
 		name, server, network string
 		connections           int
 	}{
-		{"tcp/1", "broker", "tcp", 1}, {"tcp/16", "broker", "tcp", 16}, {"unix/1", "broker", "unix", 1},
-		{"tcp/1/traced-1-percent", "broker-traced-1", "tcp", 1}, {"tcp/1/traced-100-percent", "broker-traced-100", "tcp", 1},
+		{"tcp/1", "broker", "tcp", 1}, {"tcp/16", "broker", "tcp", 16}, {"unix/1", "broker", "unix", 1}, {"unix/1/otlp-1-percent", "broker", "unix", 1},
+		{"tcp/1/otlp-1-percent", "broker", "tcp", 1}, {"tcp/1/otlp-100-percent", "broker", "tcp", 1},
+		{"tcp/1/bare-that-reads-the-body", "reader", "tcp", 1},
+		{"tcp/1/otlp-dead", "broker", "tcp", 1}, {"tcp/1/otlp-silent", "broker", "tcp", 1},
 	} {
 		b.Run(variant.name, func(b *testing.B) {
-			broker := startBenchServer(b, variant.server)
+			env := collectorFor(b, variant.name)
+			if variant.server == "reader" { // what net/http takes for a request whose body is read, whoever reads it
+				env = append(env, "CREDFREE_BENCH_BODY="+strings.Repeat("x", 2000))
+			}
+			broker := startBenchServer(b, variant.server, env...)
 			request := []byte("POST /oauth2/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
 				strconv.Itoa(len(benchForm)) + "\r\n\r\n" + benchForm)
 			answer := firstAnswer(b, broker, variant.network, request)
@@ -65,6 +70,34 @@ func BenchmarkHitPath(b *testing.B) {
 			b.ReportMetric(median(allocs), "allocs-beyond-floor/req")
 		})
 	}
+}
+
+// collectorFor is the environment of a broker that exports to a collector: one
+// that takes everything, one that is not there, or one that never answers.
+func collectorFor(b *testing.B, variant string) []string {
+	b.Helper()
+	_, kind, exported := strings.Cut(variant, "/otlp-")
+	if !exported {
+		return nil
+	}
+	release := make(chan struct{})
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if kind == "silent" {
+			<-release
+		}
+		_, _ = io.Copy(io.Discard, r.Body) // the broker's trouble, if it ends early
+	}))
+	b.Cleanup(collector.Close)
+	b.Cleanup(func() { close(release) }) // first
+	endpoint := collector.URL
+	if kind == "dead" {
+		endpoint = "http://127.0.0.1:1"
+	}
+	env := []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=" + endpoint + "/v1/traces", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}
+	if kind == "1-percent" {
+		env = append(env, "OTEL_TRACES_SAMPLER=traceidratio", "OTEL_TRACES_SAMPLER_ARG=0.01")
+	}
+	return env
 }
 
 const benchForm = "grant_type=client_credentials&scope=https%3A%2F%2Fgraph.microsoft.com%2F.default"
@@ -190,17 +223,16 @@ func firstAnswer(b *testing.B, s *benchServer, network string, request []byte) s
 }
 
 // benchServers are what this binary can be told to be.
-var benchServers = map[string]func(){
-	"floor":             serveFloor,
-	"broker":            func() { serveBroker(-1) },
-	"broker-traced-1":   func() { serveBroker(0.01) },
-	"broker-traced-100": func() { serveBroker(1) },
-}
+var benchServers = map[string]func(){"floor": serveFloor, "reader": serveFloor, "broker": serveBroker}
 
 // serveFloor writes the same bytes, and does nothing else.
 func serveFloor() {
 	body := []byte(os.Getenv("CREDFREE_BENCH_BODY"))
+	reads := os.Getenv("CREDFREE_BENCH_SERVER") == "reader"
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if reads {
+			_, _ = io.ReadFull(r.Body, make([]byte, r.ContentLength)) // the reader of the answer checks
+		}
 		h := w.Header()
 		h["Content-Type"] = []string{"application/json"}
 		h["Content-Length"] = []string{strconv.Itoa(len(body))}
@@ -214,8 +246,8 @@ func serveFloor() {
 }
 
 // serveBroker is the whole broker with its emulator: callers by uid, audit log
-// to a file, metrics, and spans at a ratio (none below zero).
-func serveBroker(ratio float64) {
+// to a file, metrics, and spans as its environment says.
+func serveBroker() {
 	dir, err := os.MkdirTemp("", "credfree-bench-")
 	must(err)
 	defer func() { must(os.RemoveAll(dir)) }()
@@ -231,30 +263,21 @@ func serveBroker(ratio float64) {
 	memory := recent.New(time.Now())
 	telemetry, err := newTelemetry(context.Background(), log, spanKeeper{memory}) // as serve does
 	must(err)
-	if ratio >= 0 {
-		telemetry.noHits = false
-		telemetry.tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sampler{hits: sdktrace.TraceIDRatioBased(ratio)}), sdktrace.WithBatcher(discard{}), sdktrace.WithSpanProcessor(spanKeeper{memory}))
-	}
 	s, err := newService(serviceConfig{policy: p, listen: "127.0.0.1:0", adminListen: "127.0.0.1:0", socketDir: dir, audit: audit, telemetry: telemetry, log: log, memory: memory})
 	must(err)
 	ctx, stop := context.WithCancel(context.Background())
 	var serving sync.WaitGroup
 	serving.Go(func() { must(s.serve(ctx)) })
+	if path := os.Getenv("CREDFREE_BENCH_PROFILE"); path != "" { // where the broker's time goes
+		profile, err := os.Create(path + "-" + os.Getenv("CREDFREE_BENCH_SERVER"))
+		must(err)
+		must(pprof.StartCPUProfile(profile))
+		defer pprof.StopCPUProfile()
+	}
 	answerUsage(s.agentsAddr(), filepath.Join(dir, "demo.sock"))
 	stop()
 	serving.Wait()
 }
-
-// discard exports spans to nowhere, after touching what an exporter would.
-type discard struct{}
-
-func (discard) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
-	for _, span := range spans {
-		_ = attribute.NewSet(span.Attributes()...)
-	}
-	return nil
-}
-func (discard) Shutdown(context.Context) error { return nil }
 
 // answerUsage prints the addresses, and what the process has used for each
 // line it is sent, until its standard input ends.

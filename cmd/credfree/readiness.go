@@ -7,9 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
-
 	"github.com/credfree/credfree/broker/admin"
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/exchange"
@@ -126,54 +123,4 @@ func keysState(keys *peer.Keys) admin.PartState {
 		return admin.PartState{Error: errors.Join(problems...).Error(), Hint: "until then its agents are unknown callers"}
 	}
 	return admin.PartState{OK: true}
-}
-
-// observe publishes the state of the cache, of Entra and of the policy.
-func (s *service) observe() error {
-	meter := s.cfg.telemetry.meter()
-	entries, err1 := meter.Int64ObservableGauge("credfree.cache.entries", metric.WithUnit("{token}"), metric.WithDescription("Tokens in the cache."))
-	size, err2 := meter.Int64ObservableGauge("credfree.cache.size", metric.WithUnit("By"), metric.WithDescription("Memory the cached tokens take."))
-	evicted, err3 := meter.Int64ObservableCounter("credfree.cache.evictions", metric.WithUnit("{token}"), metric.WithDescription("Tokens dropped for lack of room."))
-	held, err4 := meter.Int64ObservableGauge("credfree.exchange.holds", metric.WithUnit("{hold}"), metric.WithDescription("Clients for which nothing is sent to Entra now, by reason."))
-	reloads, err5 := meter.Int64ObservableCounter("credfree.policy.reloads", metric.WithUnit("{reload}"), metric.WithDescription("Attempts to put a changed policy file in force, by outcome."))
-	inForce, err6 := meter.Int64ObservableGauge("credfree.policy.in_force", metric.WithDescription("1 when the policy file on the disk is in force, else 0."))
-	expiry, err7 := meter.Float64ObservableGauge("credfree.agent.expiry", metric.WithUnit("d"), metric.WithDescription("Days until the agent expires, of agents that do."))
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
-		return err
-	}
-	_, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		stats := s.cache.Stats()
-		o.ObserveInt64(entries, int64(stats.Entries))
-		o.ObserveInt64(size, stats.Bytes)
-		o.ObserveInt64(evicted, int64(stats.Evicted))
-		holds := map[exchange.HoldKind]int64{exchange.Throttled: 0, exchange.BreakerOpen: 0}
-		rules := s.inForce()
-		for _, hold := range rules.Exchange.Holds() {
-			holds[hold.Kind]++
-		}
-		for kind, count := range holds {
-			o.ObserveInt64(held, count, metric.WithAttributes(attribute.String("kind", string(kind))))
-		}
-		s.observePolicy(o, reloads, inForce)
-		for name, agent := range rules.Policy.Agents {
-			if !agent.Expires.IsZero() {
-				o.ObserveFloat64(expiry, time.Until(agent.Expires).Hours()/24, metric.WithAttributes(attribute.String("agent", name)))
-			}
-		}
-		return nil
-	}, entries, size, evicted, held, reloads, inForce, expiry)
-	return err
-}
-
-func (s *service) observePolicy(o metric.Observer, reloads metric.Int64Observable, inForce metric.Int64Observable) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, outcome := range []string{reloadApplied, reloadRefused} {
-		o.ObserveInt64(reloads, s.reload.count[outcome], metric.WithAttributes(attribute.String("outcome", outcome)))
-	}
-	current := int64(1)
-	if s.reload.failed != nil {
-		current = 0
-	}
-	o.ObserveInt64(inForce, current)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,22 +35,6 @@ func section(t *testing.T, name string) string {
 		t.Fatalf("README.md has no section %s", name)
 	}
 	return inside
-}
-
-func TestReadmeListsTheAttributes(t *testing.T) {
-	var want strings.Builder
-	want.WriteString("| attribute | meaning |\n|---|---|\n")
-	for _, a := range issuance.Attributes() {
-		fmt.Fprintf(&want, "| `%s` | %s |\n", a.Key, a.Meaning)
-	}
-	got := section(t, "attributes")
-	if *updateReadme {
-		replaceInReadme(t, got, want.String())
-		return
-	}
-	if diff := cmp.Diff(want.String(), got); diff != "" {
-		t.Errorf("README.md and the code differ (run with -update) (-code +README):\n%s", diff)
-	}
 }
 
 func TestReadmeListsTheAuditFields(t *testing.T) {

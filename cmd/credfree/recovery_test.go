@@ -159,7 +159,7 @@ func TestReload(t *testing.T) {
 		t.Error("the socket that is gone from the policy is still there")
 	}
 	_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
-	for _, want := range []string{`credfree_policy_reloads_total{outcome="applied"}`, `credfree_policy_reloads_total{outcome="refused"}`, "credfree_policy_in_force 1", `credfree_agent_expiry_days{agent="demo"}`} {
+	for _, want := range []string{`credfree_policy_reloads_total{outcome="applied"}`, `credfree_policy_reloads_total{outcome="refused"}`, "credfree_policy_in_force 1", `credfree_agent_time_to_expiry_seconds{agent="demo"}`} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("the metrics lack %s", want)
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/issuance"
@@ -26,13 +27,14 @@ type ruleSet struct {
 	broker.Rules
 	sources  map[string]*watched // by their names in the policy
 	audience string              // that workload tokens have to be meant for
+	since    time.Time           // when it was made, which is when it was put in force
 }
 
 // makeRules makes what the policy names. What it has in common with before, nil
 // for none, is taken over: what was learnt of Entra's troubles and of its keys
 // outlives a change of the agents.
 func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error) {
-	r := &ruleSet{Rules: broker.Rules{Policy: p, Keys: peer.NewKeys(p.KeyFiles()), Sockets: s.socketsOf(p)}, sources: map[string]*watched{}}
+	r := &ruleSet{Rules: broker.Rules{Policy: p, Keys: peer.NewKeys(p.KeyFiles()), Sockets: s.socketsOf(p)}, sources: map[string]*watched{}, since: time.Now()}
 	if before != nil && sameCloud(before.Policy.Cloud, p.Cloud) {
 		r.Exchange, r.Users, r.Graph, r.audience = before.Exchange, before.Users, before.Graph, before.audience
 	} else if err := s.connect(r); err != nil {
@@ -96,13 +98,13 @@ func (s *service) connect(r *ruleSet) error {
 		return err
 	}
 	r.Exchange, err = exchange.New(exchange.Config{
-		Authority: cloud.Authority, Audience: r.audience, Transport: telemetry.instrument(tokens), Tracer: telemetry.tracer(),
+		Authority: cloud.Authority, Audience: r.audience, Transport: telemetry.instrument(tokens), Tracer: telemetry.tracer(), Meter: telemetry.meter(),
 		ManagedIdentity: machine, Legs: broker.Legs(s.cache),
 	})
 	if err != nil {
 		return err
 	}
-	r.Users, err = usertoken.New(usertoken.Config{Authority: cloud.Authority, Transport: telemetry.instrument(transport)})
+	r.Users, err = usertoken.New(usertoken.Config{Authority: cloud.Authority, Transport: telemetry.instrument(transport), Tracer: telemetry.tracer()})
 	return err
 }
 

@@ -1,57 +1,56 @@
 package main
 
 import (
+	"context"
+	"math/rand/v2"
 	"os"
 	"strconv"
 
-	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
 
-// sampler keeps every issuance that is not a plain cache hit: denials, failures
-// and exchanges are what operators look for, and they are rare. Hits follow
-// OTEL_TRACES_SAMPLER. A caller's traceparent can put an issuance into a
-// trace, but its sampled flag cannot hide the issuance.
-type sampler struct{ hits sdktrace.Sampler }
-
-func samplerFromEnv() sdktrace.Sampler {
-	hits := sdktrace.AlwaysSample()
+// hitsFromEnv says which plain cache hits get a span: those that
+// OTEL_TRACES_SAMPLER wants. Nil is all of them. Denials, failures and exchanges
+// are what operators look for, and they are rare: each of them gets one.
+func hitsFromEnv() func(context.Context) bool {
 	switch os.Getenv("OTEL_TRACES_SAMPLER") {
 	case "always_off", "parentbased_always_off":
-		hits = sdktrace.NeverSample()
+		return func(context.Context) bool { return false }
 	case "traceidratio", "parentbased_traceidratio":
 		if ratio, err := strconv.ParseFloat(os.Getenv("OTEL_TRACES_SAMPLER_ARG"), 64); err == nil {
-			hits = sdktrace.TraceIDRatioBased(ratio)
+			return someHits(ratio)
 		}
 	}
-	return sampler{hits: hits}
+	return nil
 }
 
+// someHits wants a share of the hits: of those in a caller's trace, the ones that
+// whoever samples by trace id wants too.
+func someHits(ratio float64) func(context.Context) bool {
+	byID := sdktrace.TraceIDRatioBased(ratio)
+	return func(ctx context.Context) bool {
+		if parent := trace.SpanContextFromContext(ctx); parent.IsValid() {
+			return byID.ShouldSample(sdktrace.SamplingParameters{TraceID: parent.TraceID()}).Decision == sdktrace.RecordAndSample
+		}
+		return rand.Float64() < ratio
+	}
+}
+
+// sampler keeps every span that is made, but those below one that was not: see
+// hitsFromEnv. A caller's traceparent can put an issuance into a trace, but its
+// sampled flag cannot hide the issuance.
+type sampler struct{}
+
 // ShouldSample implements sdktrace.Sampler.
-func (s sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+func (sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
 	parent := trace.SpanContextFromContext(p.ParentContext)
-	keep := sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample, Tracestate: parent.TraceState()}
-	if parent.IsValid() && !parent.IsRemote() {
-		if !parent.IsSampled() {
-			keep.Decision = sdktrace.Drop
-		}
-		return keep
+	result := sdktrace.SamplingResult{Decision: sdktrace.RecordAndSample, Tracestate: parent.TraceState()}
+	if parent.IsValid() && !parent.IsRemote() && !parent.IsSampled() {
+		result.Decision = sdktrace.Drop
 	}
-	hit, allowed := false, false
-	for _, a := range p.Attributes {
-		switch a.Key {
-		case "credfree.cache":
-			hit = a.Value == attribute.StringValue("hit")
-		case "credfree.decision":
-			allowed = a.Value == attribute.StringValue("allow")
-		}
-	}
-	if hit && allowed {
-		return s.hits.ShouldSample(p)
-	}
-	return keep
+	return result
 }
 
 // Description implements sdktrace.Sampler.
-func (s sampler) Description() string { return "credfree{hits:" + s.hits.Description() + "}" }
+func (sampler) Description() string { return "credfree" }

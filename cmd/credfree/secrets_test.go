@@ -54,9 +54,13 @@ func startService(t testing.TB, agents func(dir string) string) *running {
 }
 
 // startServiceWith runs the policy that is made of the lab's header.
-func startServiceWith(t testing.TB, write func(header, dir string) string) *running {
+func startServiceWith(t testing.TB, write func(header, dir string) string, options ...func(*serviceConfig)) *running {
 	t.Helper()
-	return startServiceOf(t, write, func(*running, *serviceConfig) {})
+	return startServiceOf(t, write, func(_ *running, cfg *serviceConfig) {
+		for _, option := range options {
+			option(cfg)
+		}
+	})
 }
 
 // startServiceOf runs it with another configuration.

@@ -101,7 +101,7 @@ func (s *service) assemble() error {
 		return err
 	}
 	if s.recorder, err = issuance.NewRecorder(issuance.Config{
-		Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger(), Log: cfg.log, Memory: s.memory, NoHits: cfg.telemetry.noHits,
+		Audit: cfg.audit, Format: cfg.auditFormat, Tracer: cfg.telemetry.tracer(), Hits: cfg.telemetry.hits, Meter: cfg.telemetry.meter(), Logger: cfg.telemetry.logger(), Log: cfg.log, Memory: s.memory, NoHits: cfg.telemetry.noHits,
 	}); err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *service) assemble() error {
 		return err
 	}
 	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, Sidecar: cfg.sidecar, CallThrough: localapi.CallThrough{
-		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(),
+		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(),
 	}})
 	if err != nil {
 		return err

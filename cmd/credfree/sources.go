@@ -87,6 +87,7 @@ type watched struct {
 	mu    sync.Mutex // guards what follows; never held while the source is read
 	asked time.Time
 	until time.Time // expiry of the last token
+	known time.Time // the same, of the last that there was
 	err   error     // of the last attempt, or of the last token's check
 }
 
@@ -99,6 +100,7 @@ func (w *watched) Assertion(ctx context.Context) (workload.Assertion, error) {
 	defer w.mu.Unlock()
 	w.asked, w.until, w.err = time.Now(), assertion.ExpiresAt, err
 	if err == nil {
+		w.known = assertion.ExpiresAt
 		w.err = assertion.Check(w.audience, time.Now())
 	}
 	return assertion, err
@@ -117,4 +119,15 @@ func (w *watched) state(ctx context.Context) (until time.Time, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.until, w.err
+}
+
+// lastExpiry is when the last token that there was expires, or expired: zero
+// before the first.
+func (w *watched) lastExpiry(ctx context.Context) time.Time {
+	if w.fresh { // the platform may have put another there since the last exchange
+		_, _ = w.Assertion(ctx) // readiness tells of what is wrong with it
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known
 }

@@ -22,7 +22,7 @@ func (spanKeeper) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
 
 // OnEnd implements sdktrace.SpanProcessor.
 func (k spanKeeper) OnEnd(span sdktrace.ReadOnlySpan) {
-	if span.Name() == "token.issue" {
+	if span.Name() == "token.issue" || span.Name() == "token.inspect" {
 		return
 	}
 	sc := span.SpanContext()

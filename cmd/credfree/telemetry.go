@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +19,8 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
+	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -32,7 +36,10 @@ const instrumentationScope = "github.com/credfree/credfree"
 type telemetry struct {
 	tracers trace.TracerProvider
 	meters  metric.MeterProvider
-	metrics http.Handler // the Prometheus form
+	metrics http.Handler               // the Prometheus form
+	hits    func(context.Context) bool // which plain hits get spans; nil: all
+	outbox  *outbox                    // nil when spans are not exported
+	lost    atomic.Int64               // exports of anything but spans that failed
 	logs    auditExport
 	noHits  bool // nobody wants the spans of plain cache hits
 	// exporters are their names by signal, for the log.
@@ -53,40 +60,63 @@ func (t *telemetry) meter() metric.Meter { return t.meters.Meter(instrumentation
 // newTelemetry exports spans where OTEL_* say so, or nowhere, and to the
 // processors given; metrics to /metrics and, if OTEL_* say so, over OTLP too.
 func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.SpanProcessor) (*telemetry, error) {
+	t := &telemetry{tracers: noop.NewTracerProvider(), hits: hitsFromEnv(), exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
 	// A lost export is worth a line, and never the text of what was exported.
+	complain := func() { log.Warn("telemetry could not be exported; see OTEL_EXPORTER_* and the collector") }
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {
-		log.Warn("telemetry could not be exported; see OTEL_EXPORTER_* and the collector")
+		t.lost.Add(1)
+		complain()
 	}))
-	res, err := resource.New(ctx, resource.WithAttributes(
-		attribute.String("service.name", "credfree"), attribute.String("service.version", buildVersion())), resource.WithFromEnv(), resource.WithTelemetrySDK())
+	attributes := append(podFromEnv(), attribute.String("service.name", "credfree"), attribute.String("service.version", buildVersion()))
+	res, err := resource.New(ctx, resource.WithAttributes(attributes...), resource.WithFromEnv(), resource.WithTelemetrySDK())
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	t := &telemetry{tracers: noop.NewTracerProvider(), exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
-	if err := t.traces(ctx, res, processors); err != nil {
+	if err := t.traces(ctx, res, complain, processors); err != nil {
 		return nil, err
 	}
 	if err := t.meterProvider(ctx, res); err != nil {
 		return nil, err
 	}
-	return t, t.exportLogs(ctx, res)
+	if err := t.exportLogs(ctx, res); err != nil {
+		return nil, err
+	}
+	return t, t.observe()
 }
 
-func (t *telemetry) traces(ctx context.Context, res *resource.Resource, processors []sdktrace.SpanProcessor) error {
-	if os.Getenv("OTEL_SDK_DISABLED") == "true" {
+// podFromEnv is where the broker runs, of the variables that Kubernetes sets by
+// its downward API. OTEL_RESOURCE_ATTRIBUTES may say otherwise.
+func podFromEnv() []attribute.KeyValue {
+	var known []attribute.KeyValue
+	for variable, key := range map[string]attribute.Key{
+		"POD_NAME": "k8s.pod.name", "POD_UID": "k8s.pod.uid", "POD_NAMESPACE": "k8s.namespace.name", "NODE_NAME": "k8s.node.name",
+		"POD_SERVICE_ACCOUNT": "k8s.serviceaccount.name",
+	} {
+		if value := os.Getenv(variable); value != "" {
+			known = append(known, key.String(value))
+		}
+	}
+	return known
+}
+
+func sdkDisabled() bool { return strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") }
+
+func (t *telemetry) traces(ctx context.Context, res *resource.Resource, complain func(), processors []sdktrace.SpanProcessor) error {
+	if sdkDisabled() {
 		return nil
 	}
 	var options []autoexport.SpanOption
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
 		options = append(options, autoexport.WithFallbackSpanExporter(noSpans))
 	}
-	exporter, err := autoexport.NewSpanExporter(ctx, options...)
+	exporter, err := spanExporter(ctx, options...)
 	if err != nil {
 		return fmt.Errorf("OTEL_TRACES_EXPORTER: %w", err)
 	}
-	providerOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(samplerFromEnv())}
+	providerOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(sampler{})}
 	if _, none := exporter.(nowhere); !none && !autoexport.IsNoneSpanExporter(exporter) {
-		providerOptions = append(providerOptions, sdktrace.WithBatcher(exporter))
+		t.outbox = newOutbox(exporter, complain)
+		providerOptions = append(providerOptions, sdktrace.WithSpanProcessor(t.outbox))
 		t.exporters["traces"] = exporterName("OTEL_TRACES_EXPORTER")
 	} else if len(processors) == 0 {
 		return nil
@@ -110,21 +140,13 @@ func (t *telemetry) meterProvider(ctx context.Context, res *resource.Resource) e
 		return err
 	}
 	options := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(reader)}
-	var readerOptions []autoexport.MetricOption
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") == "" {
-		readerOptions = append(readerOptions, autoexport.WithFallbackMetricReader(func(context.Context) (sdkmetric.Reader, error) {
-			return sdkmetric.NewManualReader(), nil
-		}))
-	}
-	pushed, err := autoexport.NewMetricReader(ctx, readerOptions...)
+	pushed, err := pushReader(ctx)
 	if err != nil {
 		return fmt.Errorf("OTEL_METRICS_EXPORTER: %w", err)
 	}
-	if !autoexport.IsNoneMetricReader(pushed) {
+	if pushed != nil {
 		options = append(options, sdkmetric.WithReader(pushed))
-		if name := exporterName("OTEL_METRICS_EXPORTER"); os.Getenv("OTEL_METRICS_EXPORTER") != "" || len(readerOptions) == 0 {
-			t.exporters["metrics"] += "," + name
-		}
+		t.exporters["metrics"] += "," + exporterName("OTEL_METRICS_EXPORTER")
 	}
 	provider := sdkmetric.NewMeterProvider(options...)
 	t.meters = provider
@@ -140,6 +162,52 @@ func exporterName(variable string) string {
 		return name
 	}
 	return "otlp"
+}
+
+// pushReader pushes metrics where OTEL_* say so, and is nil when they do not: a
+// reader that nobody reads would cost every request its share.
+func pushReader(ctx context.Context) (sdkmetric.Reader, error) {
+	exporter := os.Getenv("OTEL_METRICS_EXPORTER")
+	named := exporter != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") != ""
+	switch {
+	case sdkDisabled() || !named:
+		return nil, nil
+	case exporter == "console": // standard output is the audit log's
+		console, err := stdoutmetric.New(stdoutmetric.WithWriter(os.Stderr))
+		return sdkmetric.NewPeriodicReader(console), err
+	}
+	reader, err := autoexport.NewMetricReader(ctx)
+	if err != nil || autoexport.IsNoneMetricReader(reader) {
+		return nil, err
+	}
+	return reader, nil
+}
+
+// spanExporter is the one that OTEL_TRACES_EXPORTER names.
+func spanExporter(ctx context.Context, options ...autoexport.SpanOption) (sdktrace.SpanExporter, error) {
+	if os.Getenv("OTEL_TRACES_EXPORTER") == "console" { // standard output is the audit log's
+		return stdouttrace.New(stdouttrace.WithWriter(os.Stderr))
+	}
+	return autoexport.NewSpanExporter(ctx, options...)
+}
+
+// observe publishes what became of the telemetry itself.
+func (t *telemetry) observe() error {
+	meter := t.meter()
+	_, err1 := meter.Int64ObservableCounter("credfree.telemetry.spans", metric.WithUnit("{span}"), metric.WithDescription("Spans by what became of them: exported, failed, or dropped because the queue was full."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			for outcome, count := range t.outbox.counts() {
+				o.Observe(count, metric.WithAttributes(attribute.String("outcome", outcome)))
+			}
+			return nil
+		}))
+	_, err2 := meter.Int64ObservableCounter("credfree.telemetry.export.failures", metric.WithUnit("{export}"), metric.WithDescription("Exports that failed, by signal."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(t.outbox.failures(), metric.WithAttributes(attribute.String("signal", "traces")))
+			o.Observe(t.lost.Load(), metric.WithAttributes(attribute.String("signal", "metrics")))
+			return nil
+		}))
+	return errors.Join(err1, err2)
 }
 
 // shutdown flushes everything within ctx.

@@ -14,46 +14,61 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
-// Only plain hits may be dropped, and a caller's flag hides nothing.
+// A caller's flag hides nothing; what belongs to a hit that is not traced is not
+// traced either.
 func TestSampler(t *testing.T) {
-	t.Setenv("OTEL_TRACES_SAMPLER", "always_off")
-	s := samplerFromEnv()
 	unsampled := trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, Remote: true}))
 	dropped := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}}))
 	kept := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled}))
 	for name, test := range map[string]struct {
-		parent          context.Context //nolint:containedctx // a row of a table
-		decision, cache string
-		want            sdktrace.SamplingDecision
+		parent context.Context //nolint:containedctx // a row of a table
+		want   sdktrace.SamplingDecision
 	}{
-		"hit":                             {t.Context(), "allow", "hit", sdktrace.Drop},
-		"hit in an unsampled trace":       {unsampled, "allow", "hit", sdktrace.Drop},
-		"miss":                            {t.Context(), "allow", "miss", sdktrace.RecordAndSample},
-		"miss in an unsampled trace":      {unsampled, "allow", "miss", sdktrace.RecordAndSample},
-		"denial in an unsampled trace":    {unsampled, "deny", "", sdktrace.RecordAndSample},
-		"hit without an audit line":       {unsampled, "error", "hit", sdktrace.RecordAndSample},
-		"child of a span that is kept":    {kept, "", "", sdktrace.RecordAndSample},
-		"child of a span that is dropped": {dropped, "", "", sdktrace.Drop},
+		"root":                            {t.Context(), sdktrace.RecordAndSample},
+		"in an unsampled trace":           {unsampled, sdktrace.RecordAndSample},
+		"child of a span that is kept":    {kept, sdktrace.RecordAndSample},
+		"child of a span that is dropped": {dropped, sdktrace.Drop},
 	} {
-		got := s.ShouldSample(sdktrace.SamplingParameters{ParentContext: test.parent, Name: "token.issue", Attributes: []attribute.KeyValue{
-			attribute.String("credfree.decision", test.decision), attribute.String("credfree.cache", test.cache),
-		}})
-		if got.Decision != test.want {
+		if got := (sampler{}).ShouldSample(sdktrace.SamplingParameters{ParentContext: test.parent}); got.Decision != test.want {
 			t.Errorf("%s: got %v, want %v", name, got.Decision, test.want)
 		}
 	}
-	t.Setenv("OTEL_TRACES_SAMPLER", "")
-	if got := samplerFromEnv().ShouldSample(sdktrace.SamplingParameters{ParentContext: unsampled, Attributes: []attribute.KeyValue{
-		attribute.String("credfree.decision", "allow"), attribute.String("credfree.cache", "hit"),
-	}}); got.Decision != sdktrace.RecordAndSample {
-		t.Error("by default a hit in an unsampled trace is dropped: an agent could hide its issuances")
+}
+
+// Which hits get a span is what the standard variables say, and in a caller's
+// trace what others who sample by trace id do.
+func TestHitsThatAreTraced(t *testing.T) {
+	in := func(id trace.TraceID) context.Context {
+		return trace.ContextWithRemoteSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: trace.SpanID{1}, Remote: true}))
+	}
+	low, high := in(trace.TraceID{15: 1}), in(trace.TraceID{8: 0xff, 9: 0xff, 10: 0xff})
+	for _, test := range []struct {
+		name, ratio     string
+		low, high, root int // of 1000
+	}{
+		{"", "", 1000, 1000, 1000}, {"always_on", "", 1000, 1000, 1000}, {"traceidratio", "x", 1000, 1000, 1000}, {"parentbased_always_off", "", 0, 0, 0}, {"always_off", "", 0, 0, 0},
+		{"traceidratio", "0", 0, 0, 0}, {"traceidratio", "1", 1000, 1000, 1000}, {"parentbased_traceidratio", "0.5", 1000, 0, 500},
+	} {
+		t.Setenv("OTEL_TRACES_SAMPLER", test.name)
+		t.Setenv("OTEL_TRACES_SAMPLER_ARG", test.ratio)
+		hits := hitsFromEnv()
+		count := func(ctx context.Context) (n int) {
+			for range 1000 {
+				if hits == nil || hits(ctx) {
+					n++
+				}
+			}
+			return n
+		}
+		if l, h, r := count(low), count(high), count(t.Context()); l != test.low || h != test.high || r < test.root-100 || r > test.root+100 {
+			t.Errorf("%s %s: got %d, %d and %d of 1000, want %d, %d and about %d", test.name, test.ratio, l, h, r, test.low, test.high, test.root)
+		}
 	}
 }
 

@@ -185,7 +185,7 @@ func apiJSON(w http.ResponseWriter, status int, doc any) {
 
 // echoedHeaders are the request headers that /echo repeats.
 var echoedHeaders = []string{
-	"Accept", "Api-Key", "Client-Request-Id", "Content-Type", "Prefer", "Traceparent", "User-Agent", "X-Api-Key", "X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id",
+	"Accept", "Api-Key", "Baggage", "Client-Request-Id", "Content-Type", "Prefer", "Traceparent", "Tracestate", "User-Agent", "X-Api-Key", "X-Forwarded-For", "X-Forwarded-Host", "X-Request-Id",
 }
 
 // summarisedClaims are the claims that /echo repeats: who and what for.

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 )
 
@@ -140,7 +143,15 @@ func (v *Verifier) start(ctx context.Context, s *keySet, now time.Time) *flight 
 func (v *Verifier) run(ctx context.Context, s *keySet, f *flight, began time.Time) {
 	defer v.idle.Done()
 	defer f.cancel()
+	// A trace of its own, which many may be waiting for, linked to that of the first.
+	ctx, span := v.cfg.Tracer.Start(ctx, "user.keys", trace.WithNewRoot(), trace.WithLinks(linkTo(ctx)...),
+		trace.WithAttributes(attribute.String("credfree.entra.tenant_id", s.tenant)))
+	defer span.End()
 	f.keys, f.failure = v.fetch(ctx, s.tenant)
+	if f.failure != nil {
+		span.SetAttributes(attribute.String("error.type", string(f.failure.Problem)))
+		span.SetStatus(codes.Error, string(f.failure.Problem))
+	}
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -148,8 +159,28 @@ func (v *Verifier) run(ctx context.Context, s *keySet, f *flight, began time.Tim
 	s.flight, s.failure = nil, f.failure
 	if f.failure == nil {
 		s.keys, s.fetched = f.keys, began
+		v.fetches.Done++
+	} else {
+		v.fetches.Failed++
 	}
 	close(f.done)
+}
+
+func linkTo(ctx context.Context) []trace.Link {
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		return []trace.Link{trace.LinkFromContext(ctx)}
+	}
+	return nil
+}
+
+// Fetches counts fetches of keys that have ended.
+type Fetches struct{ Done, Failed int64 }
+
+// Fetches returns the counts since the Verifier was made.
+func (v *Verifier) Fetches() Fetches {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.fetches
 }
 
 func (v *Verifier) setAbsent(tenant, id string) {

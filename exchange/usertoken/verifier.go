@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/credfree/credfree/exchange/secret"
 )
@@ -31,6 +33,8 @@ type Config struct {
 	// Transport carries the requests for metadata and keys. It is called directly, so
 	// redirects are never followed. Required.
 	Transport http.RoundTripper
+	// Tracer makes the spans user.keys, one per fetch of a tenant's keys. Nil makes none.
+	Tracer trace.Tracer
 	// Now is the clock that expiry and the age of keys are measured with. Nil means
 	// time.Now.
 	Now func() time.Time
@@ -45,6 +49,7 @@ type Verifier struct {
 	tenants *simplelru.LRU[string, *keySet]
 	running map[*flight]struct{}
 	closed  bool
+	fetches Fetches
 	idle    sync.WaitGroup // of the running flights
 }
 
@@ -62,6 +67,9 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	if cfg.Transport == nil {
 		problems = append(problems, errors.New("the transport is missing"))
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

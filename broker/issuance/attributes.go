@@ -1,0 +1,81 @@
+package issuance
+
+// Attribute is one row of the table of attributes in README.md.
+type Attribute struct {
+	Key     string
+	Spans   []string // that have it
+	Meaning string
+}
+
+// Spans that the broker makes, and one that its HTTP client makes.
+const (
+	spanIssue   = "token.issue"           // one per issuance
+	spanInspect = "token.inspect"         // one per inspection of a user's token
+	spanRefresh = "token.refresh"         // one per refresh that nobody waits for
+	spanProof   = "workload.token"        // one per workload token that is fetched
+	spanEntra   = "entra.token"           // one per request to the token endpoint
+	spanMachine = "managedidentity.token" // one per request to the machine's endpoint
+	spanKeys    = "user.keys"             // one per fetch of a tenant's keys
+	spanGroups  = "user.groups"           // one per question to Microsoft Graph about a user's groups
+	spanCall    = "api.call"              // one per request to an API, by call-through
+	spanHTTP    = "HTTP"                  // one per request of the HTTP client: "HTTP GET", "HTTP POST"
+)
+
+// Attributes lists every attribute of every span, so that an operator finds all
+// in one table. README.md reproduces it; a test compares it with the sources and
+// with the traces of all outcomes, both ways.
+func Attributes() []Attribute {
+	issue, asked, sent := []string{spanIssue, spanInspect}, []string{spanEntra, spanMachine}, []string{spanEntra, spanMachine, spanCall, spanHTTP}
+	return []Attribute{
+		{string(keyID), []string{spanIssue, spanInspect, spanCall}, "id of the issuance, also in the answer's `credfree-issuance-id` header and in the audit line"},
+		{string(keyDoor), issue, "the protocol the agent spoke: `oauth`, `managed_identity`, `auth_sidecar` or `call_through`"},
+		{string(keyGrant), []string{spanIssue, spanInspect, spanEntra, spanMachine}, "OAuth 2.0 grant type: what the agent asked with (`inspection`: with a user's token to be inspected), or what Entra is asked with"},
+		{string(keyAgent), []string{spanIssue, spanInspect, spanRefresh}, "the agent, by its name in the policy; absent when the caller is nobody"},
+		{string(keyOwner), issue, "the agent's owner in the policy"},
+		{string(keyPeerNet), issue, "`unix` or `tcp`"},
+		{string(keyPeerSocket), issue, "file name of the unix socket"},
+		{string(keyPeerUID), issue, "uid of the calling process, when the kernel vouched for it"},
+		{string(keySaidAgentID), issue, "what the caller's baggage says of itself; nothing is decided by it"},
+		{string(keySaidAgentName), issue, "the same"},
+		{string(keySaidTalk), issue, "the same: which conversation it is in"},
+		{string(keyIdentity), issue, "the identity, by its name in the policy"},
+		{string(keyMember), issue, "agent id or object id, of an identity that has several"},
+		{string(keyTenant), []string{spanIssue, spanInspect, spanEntra, spanKeys}, "Entra tenant"},
+		{string(keyClientID), []string{spanIssue, spanInspect, spanEntra, spanMachine}, "Entra client id of the identity, or of the leg"},
+		{string(keyScopes), []string{spanIssue, spanInspect, spanEntra, spanMachine}, "scopes, canonical and sorted"},
+		{string(keyAPI), []string{spanIssue, spanInspect, spanCall}, "downstream API that the token is for, by its name in the policy"},
+		{string(keyOnBehalfOf), issue, "`true` when the token was asked for to act for a user"},
+		{string(keyUserTenant), issue, "tenant of the user whom the token is for"},
+		{string(keyUserObjectID), issue, "object id of the user whom the token is for"},
+		{string(keyUserHash), issue, "keyed hash of the two, in their place, with `users: hashed`"},
+		{string(keyUserClient), issue, "client id of the app that the user's own token was issued to"},
+		{string(keySession), issue, "`true` when the user's token has expired and a long-running session goes on"},
+		{string(keyRevision), issue, "revision of the policy that decided"},
+		{string(keyDecision), issue, "`allow`, `deny` or `error`"},
+		{string(keyReason), issue, "why not, from a closed set; with `credfree.audited`, why not if the mode were `enforce`"},
+		{string(keyRule), issue, "path in the policy file of the rule that decided"},
+		{string(keyAudited), issue, "`true` when audit mode alone allowed it: reason and rule say what would have denied"},
+		{string(keyFirstUse), issue, "`true` when the agent used these scopes for the first time since the broker started"},
+		{string(keyCache), []string{spanIssue, spanInspect, spanRefresh}, "`hit`, `joined` or `miss`; of a refresh `refresh`"},
+		{string(keyTokenKind), issue, "`app` or `user`"},
+		{string(keyExpiresIn), issue, "seconds the token was still good for"},
+		{string(keyUniqueID), issue, "Entra's id of the token (`uti`), as in its sign-in log"},
+		{string(keyCorrelationID), []string{spanIssue, spanInspect, spanEntra}, "correlation id of the exchange, as in Entra's sign-in log"},
+		{string(keyRequestID), []string{spanIssue, spanInspect, spanEntra}, "Entra's request id"},
+		{string(keyEntraError), []string{spanIssue, spanInspect, spanEntra}, "OAuth error code of Entra's refusal"},
+		{string(keyEntraCode), []string{spanIssue, spanInspect, spanEntra}, "first AADSTS number of Entra's refusal"},
+		{"credfree.entra.leg", asked, "which leg of the exchange: `resource`, or on the way to it `blueprint` or `agent`"},
+		{"credfree.exchange.held_back", asked, "why nothing was sent: `throttled`, `breaker` or `remembered`"},
+		{"credfree.assertion.issuer", []string{spanProof}, "issuer of the workload token"},
+		{"credfree.assertion.subject", []string{spanProof}, "subject of the workload token"},
+		{"credfree.assertion.expires_in", []string{spanProof}, "seconds the workload token was still good for"},
+		{string(keyErrorType), []string{spanIssue, spanInspect, spanRefresh, spanProof, spanEntra, spanMachine, spanKeys, spanGroups, spanCall, spanHTTP}, "the reason, on failures only"},
+		{"http.request.method", []string{spanCall, spanHTTP}, "HTTP method"},
+		{"http.request.resend_count", []string{spanEntra, spanMachine, spanCall}, "how often the request was sent before"},
+		{"http.response.status_code", sent, "HTTP status"},
+		{"server.address", []string{spanCall, spanHTTP}, "host that was asked"},
+		{"server.port", []string{spanHTTP}, "its port, unless it is the usual one"},
+		{"network.protocol.version", []string{spanHTTP}, "HTTP version"},
+		{"url.full", []string{spanHTTP}, "what was asked, without a query"},
+	}
+}
