@@ -66,6 +66,9 @@ func (b *Broker) Inspect(ctx context.Context, req Request) (Inspection, error) {
 	}
 	found.ID = rec.ID
 	b.describe(rec, g, decision, user, req)
+	if b.cfg.Recorder.Remembers() {
+		rec.Steps = g.steps(question, decision, user, err)
+	}
 	if err == nil && !decision.Allowed {
 		err = &Denied{Agent: rec.Agent, Reason: decision.Reason, Rule: decision.Rule, Hint: decision.Hint}
 	}
@@ -89,6 +92,7 @@ func (b *Broker) Inspect(ctx context.Context, req Request) (Inspection, error) {
 func (b *Broker) inspect(ctx context.Context, g *generation, d policy.Decision, userToken secret.Text) (Inspection, error) {
 	p := g.principals[member{d.Identity, d.Member}]
 	user, claims, err := g.Users.VerifyClaims(ctx, userToken.Reveal(), usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
+	b.countVerified(ctx, err)
 	if err != nil {
 		return Inspection{}, notVerified(d, err)
 	}

@@ -31,6 +31,7 @@ type explainedKey struct {
 	identity, member, scope, api string
 	rule                         string
 	call, onBehalfOf, raw        bool
+	inspect, scoped              bool
 	user                         [32]byte
 }
 
@@ -58,6 +59,7 @@ func (g *generation) steps(question policy.Request, d policy.Decision, user *ver
 	key := explainedKey{
 		peer: question.Peer, identity: d.Identity, member: d.Member, scope: d.Scope, api: g.Policy.APIs[question.API].Name, rule: d.Rule,
 		call: question.Method != "", onBehalfOf: d.OnBehalfOf, raw: question.Raw,
+		inspect: question.Inspect, scoped: question.Scoped,
 	}
 	if user != nil {
 		key.user = user.hash

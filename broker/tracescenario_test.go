@@ -63,6 +63,11 @@ var traced = map[string]func(t *testing.T, w *world){
 			t.Error("it was told")
 		}
 	},
+	"hashed-user": func(t *testing.T, w *world) {
+		w.useRecording(t, assistant(""), "users: hashed\n")
+		_, err := w.actFor(as(t, 10001), w.userToken(t, nil), userRead)
+		check(t, err)
+	},
 	"denied": func(t *testing.T, w *world) {
 		if _, err := w.ask(as(t, 10002), vault); err == nil {
 			t.Error("it was allowed")

@@ -48,21 +48,12 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 	raw := userToken.Reveal()
 	user := &verified{token: userToken, hash: sha256.Sum256([]byte(raw))}
 	got, err := g.Users.Verify(ctx, raw, usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
-	failure, ok := errors.AsType[*usertoken.Error](err)
-	switch {
-	case err == nil:
-		b.cfg.Recorder.Verified(ctx, "")
-	case ok:
-		b.cfg.Recorder.Verified(ctx, string(failure.Problem))
-	}
+	b.countVerified(ctx, err)
 	if err == nil {
 		user.User = userOf(got)
 		return user, nil
 	}
-	if !ok {
-		return nil, err
-	}
-	if failure.Problem == usertoken.Expired {
+	if failure, ok := errors.AsType[*usertoken.Error](err); ok && failure.Problem == usertoken.Expired {
 		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, user.hash}, d.Agent.OnBehalfOf.LongRunning, b.cfg.Now()); ok {
 			user.User, user.inSession = known, true
 			user.Expires = ends
@@ -70,6 +61,17 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 		}
 	}
 	return nil, notVerified(d, err)
+}
+
+// countVerified counts a user's token that was looked at, by what is wrong with it.
+func (b *Broker) countVerified(ctx context.Context, err error) {
+	failure, ok := errors.AsType[*usertoken.Error](err)
+	switch {
+	case err == nil:
+		b.cfg.Recorder.Verified(ctx, "")
+	case ok:
+		b.cfg.Recorder.Verified(ctx, string(failure.Problem))
+	}
 }
 
 func userOf(got usertoken.User) policy.User {

@@ -82,7 +82,7 @@ func scrape() (string, error) {
 	policy := strings.NewReplacer(
 		"\n  profile:", "\n  gone: {baseURL: https://127.0.0.1:1, scopes: [graph]}\n  profile:",
 		"\n  demo: {application:", "\n  ghost: {application: {clientID: 99999999-0000-4000-8000-000000000099, source: pod}}\n  demo: {application:",
-		"apis: [graph]", "apis: [graph, gone]", "identities: [demo,", "identities: [ghost, demo,").Replace(string(text))
+		"apis: [graph, azure-openai]", "apis: [graph, gone]", "identities: [demo,", "identities: [ghost, demo,").Replace(string(text))
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		return "", err
 	}

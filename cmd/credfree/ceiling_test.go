@@ -54,7 +54,7 @@ func TestCeilingReload(t *testing.T) {
 	check(t, r.lab.write("ceiling.yaml", "version: 1\nallow: {resource: [graph]}\n"))
 	look()
 	want("with one that is not valid", 400, 503, "ceiling.allow")
-	check(t, r.lab.write("credfree.yaml", strings.Replace(text, "apis: [graph]", "scopes: [storage]", 1)))
+	check(t, r.lab.write("credfree.yaml", strings.Replace(text, "apis: [graph, azure-openai]", "scopes: [storage]", 1)))
 	look()
 	form := "grant_type=client_credentials&scope=https://storage.azure.com/.default"
 	if status, body := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", form); status == 400 && strings.Contains(body, "ceiling") {

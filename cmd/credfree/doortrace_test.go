@@ -91,7 +91,7 @@ func TestDoorTraces(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := startServiceWith(t, func(header, _ string) string {
 				return strings.Replace(header, "\n  profile:", "\n  gone: {baseURL: https://127.0.0.1:1, scopes: [graph]}\n  profile:", 1) +
-					strings.Replace(anyProcess(), "apis: [graph]", "apis: [graph, gone]", 1)
+					strings.Replace(anyProcess(), "apis: [graph, azure-openai]", "apis: [graph, gone]", 1)
 			}, func(cfg *serviceConfig) { cfg.authSidecar = true })
 			user, err := os.ReadFile(filepath.Join(r.lab.dir, "user-token"))
 			check(t, err)
@@ -184,7 +184,7 @@ func drawTrace(spans tracetest.SpanStubs) string {
 func TestContextThatAnAPIGets(t *testing.T) {
 	r := startServiceWith(t, func(header, _ string) string {
 		return strings.Replace(header, "\n  profile:", "\n  echo: {baseURL: "+apiOf(header)+"/echo, scopes: [graph]}\n  profile:", 1) +
-			strings.Replace(anyProcess(), "apis: [graph]", "apis: [graph, echo]", 1)
+			strings.Replace(anyProcess(), "apis: [graph, azure-openai]", "apis: [graph, echo]", 1)
 	})
 	status, answer := do(t, http.MethodGet, "http://"+r.agentsAddr()+"/call/echo/x", "", "traceparent", callersTrace, "tracestate", "vendor=state", "baggage", "gen_ai.agent.id=asst_7,other=thing")
 	if status != http.StatusOK {

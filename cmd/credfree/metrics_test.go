@@ -81,7 +81,7 @@ func (r *running) scrape(t testing.TB) string {
 // withGone is the lab's policy, and an API where nobody listens.
 func withGone(header, _ string) string {
 	return strings.Replace(header, "\n  profile:", "\n  gone: {baseURL: https://127.0.0.1:1, scopes: [graph]}\n  profile:", 1) +
-		strings.Replace(anyProcess(), "apis: [graph]", "apis: [graph, gone]", 1)
+		strings.Replace(anyProcess(), "apis: [graph, azure-openai]", "apis: [graph, gone]", 1)
 }
 
 // families are the metrics of a scrape, by name.

@@ -52,7 +52,7 @@ func TestOperatorsSeeTheDecision(t *testing.T) {
 	ask(graphScope)
 	ask(graphScope)
 	ask(vaultScope)
-	after, err := policy.Parse("credfree.yaml", []byte(r.lab.header()+strings.Replace(anyProcess(), "apis: [graph]", "scopes: [keyvault]", 1)))
+	after, err := policy.Parse("credfree.yaml", []byte(r.lab.header()+strings.Replace(anyProcess(), "apis: [graph, azure-openai]", "scopes: [keyvault]", 1)))
 	check(t, err)
 	check(t, r.use(after))
 	ask(graphScope)
