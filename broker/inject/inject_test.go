@@ -297,3 +297,14 @@ func TestServiceAccountNamesTheIdentity(t *testing.T) {
 		t.Errorf("got %v, want a refusal of the annotation", err)
 	}
 }
+
+// BenchmarkPod is what the webhook costs for one pod, without the network.
+func BenchmarkPod(b *testing.B) {
+	i, raw := injector(b), podJSON(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := i.Pod(raw, Account{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
