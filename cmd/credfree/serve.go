@@ -82,10 +82,10 @@ func serve(c *cli.Context, std stdio) (err error) {
 	if watched.ceiling.path != "" {
 		s.ceilingRead(p.Ceiling(), ceilingErr)
 	}
-	s.warnOfExposures()
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
+	watch.Go(s.warnOfExposures) // which may have to wait for an answer that does not come
 	watch.Go(func() { s.watchPolicy(watching, watched) })
 	defer watch.Wait()
 	defer stop()
