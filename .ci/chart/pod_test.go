@@ -141,7 +141,7 @@ func TestTemplatesMatchTheWebhook(t *testing.T) {
 		values, annotations string
 		cfg                 inject.Config
 	}{
-		"default": {"", "", inject.Config{Image: "ghcr.io/credfree/credfree:" + load(t, "charts/credfree").Metadata.AppVersion}},
+		"default": {"", "", inject.Config{Image: "ghcr.io/credfree/credfree:0.1.0"}},
 		"all": {`
 credfree:
   image: example.com/credfree:2
@@ -155,11 +155,13 @@ credfree:
   tenantID: 8a0c5b0e-1f0b-4b52-9f27-5d4f0c1f5a11
   agentID: 3d7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a03
   authSidecar: true
+  ceiling: cluster-ceiling
 `, `credfree.dev/client-id: 1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01
     credfree.dev/tenant-id: 8a0c5b0e-1f0b-4b52-9f27-5d4f0c1f5a11
     credfree.dev/agent-id: 3d7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a03
     credfree.dev/auth-sidecar: "true"`,
 			inject.Config{Image: "example.com/credfree:2", ImagePullPolicy: "Always", User: 7500, Audience: "api://AzureADTokenExchangeUSGov", TokenExpirationSeconds: 7200,
+				Ceiling:   "cluster-ceiling",
 				Resources: inject.Resources{Limits: map[string]string{"memory": "64Mi"}},
 				Env:       map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_RESOURCE_ATTRIBUTES": "a=b"}}},
 	} {
@@ -184,6 +186,7 @@ credfree:
 func TestTemplatesRefuse(t *testing.T) {
 	for name, test := range map[string]struct{ values, want string }{
 		"no policy":     {"credfree: {policy: ''}", "policy is missing"},
+		"no image":      {"credfree: {image: ''}", "image is missing"},
 		"no agent":      {"credfree: {agents: []}", "agents is missing"},
 		"odd agent":     {"credfree: {agents: [Researcher]}", "not the name of an agent"},
 		"unknown":       {"credfree: {agent: x}", "there is no setting agent"},

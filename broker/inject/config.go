@@ -33,6 +33,10 @@ type Config struct {
 	MaxMemory string `json:"maxMemory,omitempty"`
 	// Env is added to the broker's environment, OTEL_* for example.
 	Env map[string]string `json:"env,omitempty"`
+	// Ceiling is a ConfigMap of the pod's namespace with the key ceiling.yaml: what
+	// the policies there may grant at most. A pod does not start without it. "" is
+	// no ceiling.
+	Ceiling string `json:"ceiling,omitempty"`
 	// ServiceAccounts makes the webhook read the pod's service account for the
 	// annotations that azure-workload-identity knows.
 	ServiceAccounts bool `json:"serviceAccounts,omitempty"`
@@ -105,6 +109,9 @@ func (c Config) Validate() error {
 	}
 	if c.TokenExpirationSeconds != 0 && (c.TokenExpirationSeconds < minExpiration || c.TokenExpirationSeconds > maxExpiration) {
 		bad("tokenExpirationSeconds is not from %d to %d", minExpiration, maxExpiration)
+	}
+	if c.Ceiling != "" && !configMap.MatchString(c.Ceiling) {
+		bad("ceiling %q is not the name of a ConfigMap", c.Ceiling)
 	}
 	for _, set := range []map[string]string{c.Resources.Requests, c.Resources.Limits, {"maxCPU": c.MaxCPU}, {"maxMemory": c.MaxMemory}} {
 		for _, name := range slices.Sorted(maps.Keys(set)) {

@@ -9,7 +9,8 @@ import (
 func TestConfig(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"least":            {`{"image": "i"}`, ""},
-		"all":              {`{"image": "i", "imagePullPolicy": "Never", "user": 7500, "audience": "api://x", "tokenExpirationSeconds": 600, "resources": {"limits": {"cpu": "0.5", "memory": "64Mi"}}, "maxCPU": "2", "maxMemory": "1Gi", "env": {"OTEL_X": "y"}, "serviceAccounts": true}`, ""},
+		"all":              {`{"image": "i", "imagePullPolicy": "Never", "user": 7500, "audience": "api://x", "tokenExpirationSeconds": 600, "resources": {"limits": {"cpu": "0.5", "memory": "64Mi"}}, "maxCPU": "2", "maxMemory": "1Gi", "env": {"OTEL_X": "y"}, "serviceAccounts": true, "ceiling": "c"}`, ""},
+		"ceiling":          {`{"image": "i", "ceiling": "a/b"}`, "ceiling \"a/b\""},
 		"no image":         {`{}`, "image is missing"},
 		"unknown field":    {`{"image": "i", "imge": "j"}`, "imge"},
 		"something behind": {`{"image": "i"} {}`, "something follows"},

@@ -162,6 +162,94 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestEachSecretAndEachPower: one by one, so that none is lost from a list.
+func TestEachSecretAndEachPower(t *testing.T) {
+	refused := func(old, with string) bool {
+		_, err := injector(t).Pod(podJSON(t, old, with), Account{})
+		_, ok := errors.AsType[*Refused](err)
+		return ok
+	}
+	for _, name := range []string{"AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_CLIENT_CERTIFICATE_PASSWORD", "AZURE_PASSWORD"} {
+		if !refused(`"name": "agent", `, `"name": "agent", "env": [{"name": "`+name+`", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}], `) {
+			t.Errorf("%s was let in", name)
+		}
+	}
+	for _, name := range []string{"ALL", "SETUID", "CAP_SETGID", "SETFCAP", "sys_admin", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "DAC_OVERRIDE", "DAC_READ_SEARCH", "CHOWN", "FOWNER", "BPF", "PERFMON", "NET_ADMIN", "NET_RAW"} {
+		if !refused(`"runAsUser": 10001`, `"runAsUser": 10001, "capabilities": {"add": ["`+name+`"]}`) {
+			t.Errorf("capability %s was let in", name)
+		}
+	}
+	for _, folder := range []string{"/", "/var", "/var/lib/kubelet", "/var/lib/kubelet/pods/x", "/var/lib/containerd", "/var/run", "/run/containerd", "/proc", "/sys", "/dev", "//var/lib/../lib/kubelet"} {
+		if !refused(`"spec": {"containers": [{`, `"spec": {"volumes": [{"name": "v", "hostPath": {"path": "`+folder+`"}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `) {
+			t.Errorf("the node's %s was let in", folder)
+		}
+	}
+	for _, audience := range []string{"api://AzureADTokenExchange", "api://AzureADTokenExchangeUSGov", "api://AzureADTokenExchangeChina", "api://AKSIdentityBinding"} {
+		if !refused(`"spec": {"containers": [{`, `"spec": {"volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "c"}}, {"serviceAccountToken": {"audience": "`+audience+`"}}]}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `) {
+			t.Errorf("a token for %s was let in", audience)
+		}
+	}
+}
+
+// TestEachVariableThatLeadsAway is gone from the agent, and said to be.
+func TestEachVariableThatLeadsAway(t *testing.T) {
+	for _, name := range []string{"MSI_ENDPOINT", "MSI_SECRET", "DEFAULT_IDENTITY_CLIENT_ID", "IMDS_ENDPOINT", "IDENTITY_SERVER_THUMBPRINT", "MSAL_MANAGED_IDENTITY_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST", "CREDFREE_KEY_FILE"} {
+		raw := podJSON(t, `"name": "agent", `, `"name": "agent", "env": [{"name": "`+name+`", "value": "http://elsewhere"}], `)
+		patch, err := injector(t).Pod(raw, Account{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(apply(t, raw, patch.Operations)), name) || len(patch.Warnings) != 1 || !strings.Contains(patch.Warnings[0], name) {
+			t.Errorf("%s is still there, or nobody was told: %q", name, patch.Warnings)
+		}
+	}
+}
+
+// TestIdentitiesOfOnePodAgree: its broker has one.
+func TestIdentitiesOfOnePodAgree(t *testing.T) {
+	const first, second = "1b7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a01", "2c7c7f7e-6f0c-4a39-8f0c-0c8f6a6b7a02"
+	pod := func(other string) []byte {
+		env := func(id string) string {
+			return `"env": [{"name": "AZURE_FEDERATED_TOKEN_FILE", "value": "/t"}, {"name": "AZURE_CLIENT_ID", "value": "` + id + `"}], `
+		}
+		return podJSON(t, `"name": "agent", `, `"name": "agent", `+env(first), `"containers": [`, `"containers": [{"name": "twin", `+env(other)+`"securityContext": {"runAsUser": 10001}}, `,
+			`"credfree.dev/policy"`, `"credfree.dev/agent.twin": "researcher", "credfree.dev/policy"`)
+	}
+	if _, err := injector(t).Pod(pod(first), Account{}); err != nil {
+		t.Errorf("got %v for one identity", err)
+	}
+	if _, err := injector(t).Pod(pod(second), Account{}); err == nil || !strings.Contains(err.Error(), "another AZURE_CLIENT_ID") {
+		t.Errorf("got %v for two identities", err)
+	}
+}
+
+// TestCeiling: the pod's author cannot choose another, nor leave it out.
+func TestCeiling(t *testing.T) {
+	i, err := New(Config{Image: "i", Ceiling: "cluster-ceiling"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := podJSON(t, `"spec": {`, `"spec": {"volumes": [{"name": "credfree-ceiling", "configMap": {"name": "mine"}}],
+		"initContainers": [{"name": "credfree", "env": [{"name": "CREDFREE_CEILING", "value": "/elsewhere"}], "volumeMounts": [{"name": "x", "mountPath": "/etc/credfree-ceiling"}]}], `,
+		`"credfree.dev/policy"`, `"credfree.dev/injected": "v1", "credfree.dev/policy"`)
+	patch, err := i.Pod(raw, Account{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	patched := string(apply(t, raw, patch.Operations))
+	for _, want := range []string{`{"name":"CREDFREE_CEILING","value":"/etc/credfree-ceiling/ceiling.yaml"}`, `{"mountPath":"/etc/credfree-ceiling","name":"credfree-ceiling","readOnly":true}`,
+		`{"configMap":{"defaultMode":292,"name":"cluster-ceiling"},"name":"credfree-ceiling"}`} {
+		if strings.Count(patched, want) != 1 {
+			t.Errorf("no %s in %s", want, patched)
+		}
+	}
+	for _, not := range []string{"elsewhere", `"mine"`, `"name":"x"`} {
+		if strings.Contains(patched, not) {
+			t.Errorf("%s is still there", not)
+		}
+	}
+}
+
 // TestRootBesideAgentsIsSaid: it is no agent, and can become one.
 func TestRootBesideAgentsIsSaid(t *testing.T) {
 	for with, want := range map[string]int{`"securityContext": {"runAsUser": 0}`: 1, `"securityContext": {"privileged": true}`: 1, `"securityContext": {"runAsUser": 1}`: 0} {
@@ -207,5 +295,16 @@ func TestServiceAccountNamesTheIdentity(t *testing.T) {
 	account.Annotations["azure.workload.identity/client-id"] = "$(SECRET)"
 	if _, err := injector(t).Pod(podJSON(t), account); err == nil || !strings.Contains(err.Error(), "service account") {
 		t.Errorf("got %v, want a refusal of the annotation", err)
+	}
+}
+
+// BenchmarkPod is what the webhook costs for one pod, without the network.
+func BenchmarkPod(b *testing.B) {
+	i, raw := injector(b), podJSON(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := i.Pod(raw, Account{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -18,11 +18,14 @@ const (
 	policyVolume = volumePrefix + "policy"
 	runVolume    = volumePrefix + "run"
 	keyVolume    = volumePrefix + "keys"
+	roofVolume   = volumePrefix + "ceiling"
 
 	tokenFolder  = "/var/run/secrets/azure/tokens"
 	tokenFile    = "azure-identity-token"
 	policyFolder = "/etc/credfree"
 	policyFile   = "credfree.yaml"
+	roofFolder   = "/etc/credfree-ceiling"
+	roofFile     = "ceiling.yaml"
 	brokerFolder = "/run/credfree/agents" // of all sockets
 	keyFolder    = "/run/credfree/keys"
 	socketFolder = "socket" // made by the broker, in the volume of each agent
@@ -30,7 +33,7 @@ const (
 
 // ownVariables are set for each pod.
 var ownVariables = []string{
-	"CREDFREE_CONFIG", "CREDFREE_SOCKET_DIR", "CREDFREE_SOCKET_FOLDERS", "CREDFREE_AUTH_SIDECAR",
+	"CREDFREE_CONFIG", "CREDFREE_CEILING", "CREDFREE_SOCKET_DIR", "CREDFREE_SOCKET_FOLDERS", "CREDFREE_AUTH_SIDECAR",
 	"CREDFREE_POD_CLIENT_ID", "CREDFREE_POD_TENANT_ID", "CREDFREE_POD_AGENT_ID",
 	"K8S_NAMESPACE_NAME", "K8S_POD_NAME", "K8S_POD_UID", "K8S_NODE_NAME",
 }
@@ -59,6 +62,9 @@ func (in *injection) volumes() []object {
 			"audience": in.audience(), "expirationSeconds": in.expiration(), "path": tokenFile}}}}},
 		{"name": policyVolume, "configMap": object{"name": in.wishes.policy, "defaultMode": 0o444}},
 		memory(runVolume),
+	}
+	if in.cfg.Ceiling != "" {
+		volumes = append(volumes, object{"name": roofVolume, "configMap": object{"name": in.cfg.Ceiling, "defaultMode": 0o444}})
 	}
 	if in.wishes.sockets {
 		for _, agent := range in.agents() {
@@ -95,6 +101,9 @@ func (in *injection) brokerMounts() []any {
 		object{"name": policyVolume, "mountPath": policyFolder, "readOnly": true},
 		object{"name": runVolume, "mountPath": brokerFolder},
 	}
+	if in.cfg.Ceiling != "" {
+		mounts = append(mounts, object{"name": roofVolume, "mountPath": roofFolder, "readOnly": true})
+	}
 	if in.wishes.sockets {
 		for _, agent := range in.agents() {
 			mounts = append(mounts, object{"name": agentVolume(agent), "mountPath": brokerFolder + "/" + agent})
@@ -115,6 +124,9 @@ func (in *injection) brokerEnv() []any {
 		plain("CREDFREE_CONFIG", policyFolder+"/"+policyFile),
 		plain("CREDFREE_SOCKET_DIR", brokerFolder),
 		plain("CREDFREE_SOCKET_FOLDERS", "true"),
+	}
+	if in.cfg.Ceiling != "" {
+		env = append(env, plain("CREDFREE_CEILING", roofFolder+"/"+roofFile))
 	}
 	if in.wishes.sidecar {
 		env = append(env, plain("CREDFREE_AUTH_SIDECAR", "true"))

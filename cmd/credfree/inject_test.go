@@ -77,7 +77,7 @@ func TestWebhook(t *testing.T) {
 		t.Errorf("got TLS version %x, want 1.3", resp.TLS.Version)
 	}
 	old := &tls.Config{RootCAs: roots, ServerName: "localhost", MaxVersion: tls.VersionTLS12, MinVersion: tls.VersionTLS12} //nolint:gosec // it has to be refused
-	if c, err := tls.Dial("tcp", w.podsAt.Addr().String(), old); err == nil { //nolint:noctx // the server is of this process
+	if c, err := tls.Dial("tcp", w.podsAt.Addr().String(), old); err == nil {                                               //nolint:noctx // the server is of this process
 		t.Error("TLS 1.2 was accepted", c.Close())
 	}
 	health := "http://" + w.toolsAt.Addr().String()

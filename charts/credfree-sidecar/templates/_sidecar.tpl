@@ -4,11 +4,12 @@ compares them. Each takes one object, usually .Values.credfree:
 
   policy      name of the ConfigMap with the policy, key credfree.yaml (required)
   agents      names of the pod's agents (required)
-  image       of the broker
+  image       of the broker, with tag or digest (required)
   pullPolicy  of the image
   user        uid and gid of the broker (7400)
   audience, tokenExpirationSeconds   of the workload token
   resources   of the broker
+  ceiling     name of a ConfigMap with the key ceiling.yaml, what the policy may grant at most
   env         more environment of the broker, a map
   clientID, tenantID, agentID        identity of this pod, where the policy leaves it open
   authSidecar true opens the door of Microsoft's own sidecar
@@ -31,10 +32,6 @@ Agents need a uid each, other than the broker's:
       {{- include "credfree.volumes" .Values.credfree | nindent 6 }}
 */ -}}
 
-{{- define "credfree.defaultImage" -}}
-ghcr.io/credfree/credfree:0.1.0
-{{- end -}}
-
 {{- define "credfree.user" -}}
 {{- .user | default 7400 | int64 -}}
 {{- end -}}
@@ -46,10 +43,13 @@ ghcr.io/credfree/credfree:0.1.0
 {{- if not .agents -}}
 {{- fail "credfree: agents is missing: list the agents of the policy that run in this pod" -}}
 {{- end -}}
+{{- if not .image -}}
+{{- fail "credfree: image is missing: name the broker's, ghcr.io/credfree/credfree with a version" -}}
+{{- end -}}
 {{- range .agents -}}
 {{- include "credfree.checkAgent" . -}}
 {{- end -}}
-{{- $known := list "policy" "agents" "image" "pullPolicy" "user" "audience" "tokenExpirationSeconds" "resources" "env" "clientID" "tenantID" "agentID" "authSidecar" -}}
+{{- $known := list "policy" "agents" "image" "pullPolicy" "user" "audience" "tokenExpirationSeconds" "resources" "ceiling" "env" "clientID" "tenantID" "agentID" "authSidecar" -}}
 {{- range $name, $_ := . -}}
 {{- if not (has $name $known) -}}
 {{- fail (printf "credfree: there is no setting %s; those there are: %s" $name (join ", " $known)) -}}
@@ -66,7 +66,7 @@ ghcr.io/credfree/credfree:0.1.0
 {{- define "credfree.sidecar" -}}
 {{- include "credfree.check" . -}}
 - name: credfree
-  image: {{ .image | default (include "credfree.defaultImage" .) }}
+  image: {{ .image }}
   {{- with .pullPolicy }}
   imagePullPolicy: {{ . }}
   {{- end }}
@@ -78,6 +78,9 @@ ghcr.io/credfree/credfree:0.1.0
     - {name: CREDFREE_CONFIG, value: /etc/credfree/credfree.yaml}
     - {name: CREDFREE_SOCKET_DIR, value: /run/credfree/agents}
     - {name: CREDFREE_SOCKET_FOLDERS, value: "true"}
+    {{- if .ceiling }}
+    - {name: CREDFREE_CEILING, value: /etc/credfree-ceiling/ceiling.yaml}
+    {{- end }}
     {{- if .authSidecar }}
     - {name: CREDFREE_AUTH_SIDECAR, value: "true"}
     {{- end }}
@@ -130,6 +133,9 @@ ghcr.io/credfree/credfree:0.1.0
     - {name: credfree-token, mountPath: /var/run/secrets/azure/tokens, readOnly: true}
     - {name: credfree-policy, mountPath: /etc/credfree, readOnly: true}
     - {name: credfree-run, mountPath: /run/credfree/agents}
+    {{- if .ceiling }}
+    - {name: credfree-ceiling, mountPath: /etc/credfree-ceiling, readOnly: true}
+    {{- end }}
     {{- range .agents | uniq | sortAlpha }}
     - {name: credfree-agent-{{ . }}, mountPath: /run/credfree/agents/{{ . }}}
     {{- end }}
@@ -149,6 +155,10 @@ ghcr.io/credfree/credfree:0.1.0
   configMap: {name: {{ .policy }}, defaultMode: 0444}
 - name: credfree-run
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- with .ceiling }}
+- name: credfree-ceiling
+  configMap: {name: {{ . }}, defaultMode: 0444}
+{{- end }}
 {{- range .agents | uniq | sortAlpha }}
 - name: credfree-agent-{{ . }}
   emptyDir: {medium: Memory, sizeLimit: 1Mi}

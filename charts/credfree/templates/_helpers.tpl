@@ -64,6 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "maxCPU" .maxCPU
   "maxMemory" .maxMemory
   "env" .env
+  "ceiling" .ceiling
   "serviceAccounts" $.Values.serviceAccounts -}}
 {{- toPrettyJson $config -}}
 {{- end -}}
