@@ -148,11 +148,17 @@ func newWorldOf(t testing.TB, change func(*entratest.Directory), options ...func
 // policy is that of the world with other agents.
 func (w *world) policy(t testing.TB, agents string) *policy.Policy {
 	t.Helper()
+	return w.policyUnder(t, nil, agents)
+}
+
+// policyUnder is policy under a ceiling; nil for none.
+func (w *world) policyUnder(t testing.TB, ceiling *policy.Ceiling, agents string) *policy.Policy {
+	t.Helper()
 	const ids = "blueprintID: " + entratest.DemoBlueprintClientID + ", agentID: " + entratest.DemoAgentIdentityID + ", source: pod"
-	p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
+	p, err := policy.ParseWith("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
 		"\nsources: {pod: {file: {path: "+w.file+"}}}\nidentities:\n  demo: {application: {clientID: "+entratest.DemoClientID+", source: pod}}\n"+
 		"  agent: {agent: {"+ids+"}}\n  agent-user: {agentUser: {"+ids+", username: "+entratest.DemoAgentUserName+"}}\n"+
-		"  machine: {managedIdentity: {clientID: "+machineID+"}}\n"+agents))
+		"  machine: {managedIdentity: {clientID: "+machineID+"}}\n"+agents), policy.Options{Ceiling: ceiling})
 	check(t, err)
 	return p
 }

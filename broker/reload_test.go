@@ -74,6 +74,54 @@ func TestReloadTakesRightsAway(t *testing.T) {
 	}
 }
 
+// What a ceiling takes away goes as what the policy does, tokens for users
+// included; what it raises again comes back.
+func TestReloadUnderACeiling(t *testing.T) {
+	w := newWorld(t)
+	w.use(t, assistant(""))
+	user := w.userToken(t, nil)
+	for _, step := range []struct {
+		ceiling      string
+		entries      int    // left of two: the agent's own, and for the user
+		own, forUser string // rules that deny
+	}{
+		{"", 2, "", ""},
+		{"onBehalfOf: {allow: {}}", 1, "", "ceiling.onBehalfOf.allow"},
+		{"onBehalfOf: {users: {tenants: [" + groupID + "]}}", 1, "", "ceiling.onBehalfOf.users.tenants"},
+		{"blocked: {users: [" + entratest.DemoTenantID + "/" + entratest.DemoUserID + "]}", 1, "", "ceiling.blocked.users[0]"},
+		{"tenants: [" + groupID + "]", 0, "ceiling.tenants", "ceiling.tenants"},
+		{"allow: {}", 0, "ceiling.allow", "ceiling.allow"},
+	} {
+		w.use(t, assistant(""))
+		_, err := w.ask(as(t, 10001), graph)
+		check(t, err)
+		_, err = w.actFor(as(t, 10001), user, userRead)
+		check(t, err)
+		if step.ceiling != "" {
+			ceiling, err := policy.ParseCeiling("ceiling.yaml", []byte("version: 1\n"+step.ceiling+"\n"))
+			check(t, err)
+			rules := w.rules
+			rules.Policy = w.policyUnder(t, ceiling, assistant(""))
+			check(t, w.Use(rules))
+		}
+		if got := w.cache.Stats().Entries; got != step.entries {
+			t.Errorf("%q: got %d entries left, want %d", step.ceiling, got, step.entries)
+		}
+		_, own := w.ask(as(t, 10001), graph)
+		_, forUser := w.actFor(as(t, 10001), user, userRead)
+		for _, asked := range []struct {
+			err  error
+			want string
+		}{{own, step.own}, {forUser, step.forUser}} {
+			if asked.want == "" {
+				check(t, asked.err)
+			} else if got := denial(t, asked.err); got.Reason != policy.AboveCeiling || got.Rule != asked.want {
+				t.Errorf("%q: got %s by %s, want %s", step.ceiling, got.Reason, got.Rule, asked.want)
+			}
+		}
+	}
+}
+
 // The tokens in between go with the identity that they are for.
 func TestReloadDropsLegs(t *testing.T) {
 	w := newWorld(t)

@@ -234,3 +234,29 @@ func TestCeilingShorthandsAreItsOwn(t *testing.T) {
 		t.Errorf("got %+v, want it denied", d)
 	}
 }
+
+// FuzzCeiling: whatever a ceiling says, nothing is allowed under it that the
+// policy alone denies, and one that does not parse lets nothing through.
+func FuzzCeiling(f *testing.F) {
+	for _, seed := range []string{
+		"version: 1\n", "version: 1\nallow: {}\n", "version: 1\nallow: {resources: [graph], scopes: [storage]}\nonBehalfOf: {allow: {}, users: {guests: false}}\n",
+		"version: 1\nclouds: [custom]\nauthorities: [https://a]\n", "version: 1\nrequire: {owner: true}\nlimits: {perMinute: 1}\naudit: true\n", "version: 1\nrawToken: false\napiHosts: [a]\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	alone := parse(f, governed)
+	requests := []policy.Request{forAlice(), {Peer: tcp(1), Scope: graph, Raw: true, Now: may2027}, {Peer: tcp(2), Identity: "vm", Scope: graph, Now: may2027}, {Peer: tcp(1), Scope: search, Now: may2027}}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := policy.ParseCeiling("ceiling.yaml", data)
+		if err != nil {
+			c = new(policy.Ceiling)
+		}
+		p := under(t, c, governed)
+		for _, r := range requests {
+			before, now := alone.Decide(r), p.Decide(r)
+			if now.Allowed && (!before.Allowed || err != nil || now.Scope != before.Scope || now.Identity != before.Identity || now.RawToken && !before.RawToken) {
+				t.Fatalf("%q: got %+v, the policy alone %+v", data, now, before)
+			}
+		}
+	})
+}

@@ -121,7 +121,7 @@ func readManifests(r io.Reader) ([]podManifest, error) {
 		if len(document.Content) == 0 {
 			continue
 		}
-		found, err := podsOf(document.Content[0])
+		found, err := podsOf(document.Content[0], 3)
 		if err != nil {
 			return nil, err
 		}
@@ -133,12 +133,15 @@ func readManifests(r io.Reader) ([]podManifest, error) {
 	return pods, nil
 }
 
-// podsOf returns the pods of one object.
-func podsOf(object *yaml.Node) ([]podManifest, error) {
+// podsOf returns the pods of one object, which may be a list, depth deep.
+func podsOf(object *yaml.Node, depth int) ([]podManifest, error) {
+	if depth == 0 {
+		return nil, errors.New("the manifest has lists in lists")
+	}
 	if items := lookUp(object, "items"); items != nil && items.Kind == yaml.SequenceNode {
 		var pods []podManifest
 		for _, item := range items.Content {
-			found, err := podsOf(item)
+			found, err := podsOf(item, depth-1)
 			if err != nil {
 				return nil, err
 			}
@@ -163,14 +166,18 @@ func podsOf(object *yaml.Node) ([]podManifest, error) {
 	for list, containers := range map[string][]container{
 		"containers": pod.spec.Containers, "initContainers": pod.spec.InitContainers, "ephemeralContainers": pod.spec.EphemeralContainers,
 	} {
+		items := lookUp(spec, list)
 		for i := range containers {
-			containers[i].path, containers[i].line = fmt.Sprintf("%s[%d]", list, i), lookUp(spec, list).Content[i].Line
+			containers[i].path, containers[i].line = fmt.Sprintf("%s[%d]", list, i), spec.Line
+			if items != nil && i < len(items.Content) { // else it comes by a merge key
+				containers[i].line = items.Content[i].Line
+			}
 		}
 	}
 	return []podManifest{pod}, nil
 }
 
-// lookUp returns the value below node, or nil.
+// lookUp returns the value below node, or nil. It follows aliases.
 func lookUp(node *yaml.Node, path ...string) *yaml.Node {
 	for _, name := range path {
 		if node == nil || node.Kind != yaml.MappingNode {
@@ -182,7 +189,9 @@ func lookUp(node *yaml.Node, path ...string) *yaml.Node {
 				next = node.Content[i+1]
 			}
 		}
-		node = next
+		if node = next; node != nil && node.Kind == yaml.AliasNode {
+			node = node.Alias
+		}
 	}
 	return node
 }

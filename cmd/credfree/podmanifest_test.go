@@ -142,9 +142,34 @@ func TestManifestsOfWorkloads(t *testing.T) {
 	if want := "[Deployment d ok CronJob c ok Pod p failed]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	for text, want := range map[string]string{"": "has no pod", "a: [": "not YAML", "kind: Pod\nspec: {containers: [{name: [1]}]}": "cannot unmarshal"} {
+	for text, want := range map[string]string{"": "has no pod", "a: [": "not YAML", "kind: Pod\nspec: {containers: [{name: [1]}]}": "cannot unmarshal",
+		"items: &a [{items: *a}]": "lists in lists"} {
 		if _, err := readManifests(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}
+}
+
+// FuzzManifest: whatever the manifest is, it is judged or refused, and a pod in
+// which nothing is said to be wrong has a broker.
+func FuzzManifest(f *testing.F) {
+	f.Add(tightPod)
+	f.Add("kind: Pod\nspec: &s {containers: &c [{name: credfree}], initContainers: *c}\n---\nspec: {<<: *s}\n")
+	f.Add("spec: {containers: [null, {}], volumes: [{name: v, projected: {sources: [null, {serviceAccountToken: {}}]}}]}")
+	f.Add("items: [{spec: {template: {spec: {containers: [{name: a, args: [serve], image: credfree}]}}}}]")
+	f.Fuzz(func(t *testing.T, text string) {
+		pods, err := readManifests(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		for _, pod := range pods {
+			steps := guardManifest(pod, "")
+			if len(steps) == 0 {
+				t.Fatalf("nothing is said of %q", text)
+			}
+			if steps[0].State == stepOK && findBroker(&pod.spec, "") == nil {
+				t.Fatalf("%q is well, and has no broker", text)
+			}
+		}
+	})
 }

@@ -96,11 +96,11 @@ func serve(c *cli.Context, std stdio) (err error) {
 	if watched.ceiling.path != "" {
 		s.ceilingRead(p.Ceiling(), ceilingErr)
 	}
-	s.warnOfExposures()
 	s.warnOfOperators()
 	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
 	var watch sync.WaitGroup
+	watch.Go(s.warnOfExposures) // which may have to wait for an answer that does not come
 	watch.Go(func() { s.watchPolicy(watching, watched) })
 	watch.Go(func() { s.watchAudit(watching, audit) })
 	watch.Go(func() { watchReadiness(watching, log, s.parts) })
