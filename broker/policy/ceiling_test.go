@@ -260,3 +260,14 @@ func FuzzCeiling(f *testing.F) {
 		}
 	})
 }
+
+// Whoever sets a ceiling gets a record of every token under it.
+func TestCeilingWantsRecords(t *testing.T) {
+	file := "audit: best-effort\n" + head + "agents: {}\n"
+	if p := under(t, nil, file); !p.Recording.BestEffort {
+		t.Error("without a ceiling, best effort is not what was asked for")
+	}
+	if p := under(t, ceiling(t, ""), file); p.Recording.BestEffort || warned(p, "audit: best-effort has no effect") != 1 {
+		t.Errorf("got best effort %t and %v under a ceiling", p.Recording.BestEffort, p.Warnings)
+	}
+}

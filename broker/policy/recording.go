@@ -26,7 +26,11 @@ func (r *reader) recording(fields map[string]place) Recording {
 	var rec Recording
 	if at := fields["audit"]; at.present() {
 		rec.BestEffort = r.either(at, auditRequired, auditBestEffort)
-		if rec.BestEffort {
+		switch {
+		case rec.BestEffort && r.options.Ceiling != nil:
+			rec.BestEffort = false
+			r.warning(at, "above the ceiling: audit: best-effort has no effect", "remove the line: under a ceiling no token goes out unrecorded")
+		case rec.BestEffort:
 			r.warning(at, "tokens go out although no audit line can be written", "remove the line: then there is no token without one")
 		}
 	}

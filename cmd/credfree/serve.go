@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/broker/recent"
 )
 
@@ -65,12 +66,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, value := range p.FromPod {
-		log.Info("policy: the pod says what this is", "path", value.Path, "value", value.Value)
-	}
-	for _, warning := range p.Warnings {
-		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
-	}
+	tellPolicy(log, p)
 	found.report(log)
 	audit, err := openAuditLog(c, std.out)
 	if err != nil {
@@ -83,10 +79,24 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	s, err := newService(serviceConfig{
-		policy: p, listen: found.listen, adminListen: c.String("admin-listen"), socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"),
-		hosts: c.StringSlice("host"), authSidecar: found.authSidecar, sidecar: found.sidecar, audit: audit.sink, auditFormat: audit.format, auditDetail: audit.describe, telemetry: telemetry, log: log,
-		inPod: inPod(os.Getenv), ceiling: watched.ceiling.path != "",
-		memory: memory, adminKey: c.String("admin-key-file"), policyFile: path,
+		policy:        p,
+		policyFile:    path,
+		ceiling:       watched.ceiling.path != "",
+		listen:        found.listen,
+		adminListen:   c.String("admin-listen"),
+		adminKey:      c.String("admin-key-file"),
+		socketDir:     c.String("socket-dir"),
+		socketFolders: c.Bool("socket-folders"),
+		hosts:         c.StringSlice("host"),
+		authSidecar:   found.authSidecar,
+		sidecar:       found.sidecar,
+		inPod:         inPod(os.Getenv),
+		audit:         audit.sink,
+		auditFormat:   audit.format,
+		auditDetail:   audit.describe,
+		memory:        memory,
+		telemetry:     telemetry,
+		log:           log,
 	})
 	if err != nil {
 		return err
@@ -96,14 +106,8 @@ func serve(c *cli.Context, std stdio) (err error) {
 	if watched.ceiling.path != "" {
 		s.ceilingRead(p.Ceiling(), ceilingErr)
 	}
-	s.warnOfOperators()
-	s.warnOfExpiry()
 	watching, stop := context.WithCancel(c.Context)
-	var watch sync.WaitGroup
-	watch.Go(s.warnOfExposures) // which may have to wait for an answer that does not come
-	watch.Go(func() { s.watchPolicy(watching, watched) })
-	watch.Go(func() { s.watchAudit(watching, audit) })
-	watch.Go(func() { watchReadiness(watching, log, s.parts) })
+	watch := s.watch(watching, watched, audit)
 	defer watch.Wait()
 	defer stop()
 	if err := s.serve(c.Context); err != nil {
@@ -111,6 +115,29 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log.Info("stopped", "audit", audit.describe())
 	return nil
+}
+
+// tellPolicy logs what is worth knowing about a policy before it is in force.
+func tellPolicy(log *slog.Logger, p *policy.Policy) {
+	for _, value := range p.FromPod {
+		log.Info("policy: the pod says what this is", "path", value.Path, "value", value.Value)
+	}
+	for _, warning := range p.Warnings {
+		log.Warn("policy: "+warning.String(), "hint", warning.Hint)
+	}
+}
+
+// watch warns of what is to be warned of, and looks after what may change, until
+// ctx ends.
+func (s *service) watch(ctx context.Context, policies *policyWatch, audit *auditLog) *sync.WaitGroup {
+	s.warnOfOperators()
+	s.warnOfExpiry()
+	var watch sync.WaitGroup
+	watch.Go(s.warnOfExposures) // which may have to wait for an answer that does not come
+	watch.Go(func() { s.watchPolicy(ctx, policies) })
+	watch.Go(func() { s.watchAudit(ctx, audit) })
+	watch.Go(func() { watchReadiness(ctx, s.cfg.log, s.parts) })
+	return &watch
 }
 
 // What the door of Microsoft's own sidecar does with overrides that its own
