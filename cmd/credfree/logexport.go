@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutlog"
 	otellog "go.opentelemetry.io/otel/log"
 	"go.opentelemetry.io/otel/metric"
 	sdklog "go.opentelemetry.io/otel/sdk/log"
@@ -38,10 +39,10 @@ func (t *telemetry) logger() otellog.Logger {
 // alone does not: the log says who did what.
 func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource) error {
 	name := os.Getenv("OTEL_LOGS_EXPORTER")
-	if name == "" || name == "none" || os.Getenv("OTEL_SDK_DISABLED") == "true" {
+	if name == "" || name == "none" || sdkDisabled() {
 		return nil
 	}
-	exporter, err := autoexport.NewLogExporter(ctx)
+	exporter, err := logExporter(ctx, name)
 	if err != nil {
 		return fmt.Errorf("OTEL_LOGS_EXPORTER: %w", err)
 	}
@@ -51,6 +52,13 @@ func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource) erro
 		sdklog.WithProcessor(counted{counts}), sdklog.WithProcessor(sdklog.NewBatchProcessor(tallied{exporter, counts})))}
 	t.flush = append([]func(context.Context) error{t.logs.provider.Shutdown}, t.flush...)
 	return t.observeExport()
+}
+
+func logExporter(ctx context.Context, name string) (sdklog.Exporter, error) {
+	if name == "console" { // standard output is the audit log's
+		return stdoutlog.New(stdoutlog.WithWriter(os.Stderr))
+	}
+	return autoexport.NewLogExporter(ctx)
 }
 
 func (t *telemetry) observeExport() error {
