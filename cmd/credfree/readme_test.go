@@ -25,17 +25,24 @@ const root = "../.."
 
 var updateReadme = flag.Bool("update", false, "write the generated parts of README.md anew")
 
-// section returns what stands between the markers <!-- name --> and <!-- /name -->.
+// pages are where generated parts stand.
+var pages = []string{"README.md", "broker/issuance/README.md", "broker/policy/README.md"}
+
+// section returns what stands between the markers <!-- name --> and <!-- /name -->
+// of one of the pages.
 func section(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
-	check(t, err)
-	_, rest, ok1 := strings.Cut(string(text), "<!-- "+name+" -->\n")
-	inside, _, ok2 := strings.Cut(rest, "<!-- /"+name+" -->")
-	if !ok1 || !ok2 {
-		t.Fatalf("README.md has no section %s", name)
+	for _, page := range pages {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		check(t, err)
+		_, rest, ok1 := strings.Cut(string(text), "<!-- "+name+" -->\n")
+		inside, _, ok2 := strings.Cut(rest, "<!-- /"+name+" -->")
+		if ok1 && ok2 {
+			return inside
+		}
 	}
-	return inside
+	t.Fatalf("no page has a section %s", name)
+	return ""
 }
 
 func TestReadmeListsTheAuditFields(t *testing.T) {
@@ -174,8 +181,39 @@ func TestReadmeNamesTests(t *testing.T) {
 // replaceInReadme writes a generated part anew.
 func replaceInReadme(t *testing.T, old, text string) {
 	t.Helper()
-	path := filepath.Join(root, "README.md")
-	all, err := os.ReadFile(path)
+	for _, page := range pages {
+		path := filepath.Join(root, page)
+		all, err := os.ReadFile(path)
+		check(t, err)
+		if old != "" && strings.Contains(string(all), old) {
+			check(t, os.WriteFile(path, []byte(strings.Replace(string(all), old, text, 1)), 0o644))
+			return
+		}
+	}
+	t.Fatal("the part that is to be replaced is on no page")
+}
+
+func TestReadmeCeilingIsValid(t *testing.T) {
+	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(section(t, "ceiling")), "```yaml\n"), "```")
+	_, err := policy.ParseCeiling("README.md", []byte(text))
 	check(t, err)
-	check(t, os.WriteFile(path, []byte(strings.Replace(string(all), old, text, 1)), 0o644))
+}
+
+// Every page and picture that a page links to is there.
+func TestReadmeLinksLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(?:#[^)]*)?\)`)
+	seen := 0
+	for _, page := range append([]string{"broker/localapi/README.md", "examples/README.md", "charts/credfree/README.md"}, pages...) {
+		text, err := os.ReadFile(filepath.Join(root, page))
+		check(t, err)
+		for _, target := range link.FindAllStringSubmatch(string(text), -1) {
+			seen++
+			if _, err := os.Stat(filepath.Join(root, filepath.Dir(page), target[1])); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+	if seen < 30 {
+		t.Errorf("got %d links, want those of all pages", seen)
+	}
 }
