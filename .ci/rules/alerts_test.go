@@ -74,6 +74,12 @@ credfree_token_refreshes_total` + at + `,agent="b",reason="timeout"} 0+1x60`, 0}
 		"CredfreeAuditFails": {
 			{"the first ever", `credfree_audit_failures_total` + at + `} 0x58 1 1`, 1},
 			{"long ago", `credfree_audit_failures_total` + at + `} 0x10 7x49`, 0},
+			{"nobody asks", `credfree_audit_writable` + at + `} 0x60`, 1},
+			{"it is well", `credfree_audit_writable` + at + `} 1x60`, 0},
+		},
+		"CredfreeAuditBestEffort": {
+			{"it is", `credfree_audit_required` + at + `} 0x60`, 1},
+			{"it is not", `credfree_audit_required` + at + `} 1x60`, 0},
 		},
 		"CredfreeTelemetryLost": {
 			{"dropped", `credfree_telemetry_spans_total` + at + `,outcome="dropped"} 0+5x60`, 1},
