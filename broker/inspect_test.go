@@ -249,7 +249,13 @@ func TestInspectionsKeepSecrets(t *testing.T) {
 	if !strings.Contains(good.Claims.Reveal(), entratest.DemoUserName) {
 		t.Error("the claims hold nothing to be kept secret")
 	}
-	if len(w.spans.Ended()) != 3 { // of two inspections, and of the tenant's keys
-		t.Errorf("got %d spans", len(w.spans.Ended()))
+	inspections := 0 // the span of the tenant's keys may end later
+	for _, span := range w.spans.Ended() {
+		if span.Name() == "token.inspect" {
+			inspections++
+		}
+	}
+	if inspections != 2 {
+		t.Errorf("got %d spans of inspections", inspections)
 	}
 }

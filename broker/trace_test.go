@@ -43,7 +43,7 @@ var changing = regexp.MustCompile(`^(credfree\.issuance\.id|credfree\.token\.uti
 // and links; no ids, no times.
 func renderTrace(spans []sdktrace.ReadOnlySpan) string {
 	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int {
-		return cmp.Or(a.StartTime().Compare(b.StartTime()), cmp.Compare(len(a.Links()), len(b.Links())))
+		return cmp.Or(a.StartTime().Compare(b.StartTime()), cmp.Compare(len(a.Links()), len(b.Links())), cmp.Compare(b.Name(), a.Name()))
 	})
 	byID := map[trace.SpanID]sdktrace.ReadOnlySpan{}
 	for _, span := range spans {

@@ -293,6 +293,7 @@ func TestGoldenTraces(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				scenario(t, w)
+				synctest.Wait() // for work that goes on behind the last answer
 				compareTrace(t, name, w.spans.Ended())
 			})
 		})
