@@ -150,6 +150,7 @@ func TestPages(t *testing.T) {
 	look("/health", "no requests in the last hour", "Nothing is held back")
 	look("/policy", "a warning", "credfree.yaml:1:1: broken", "abc123")
 	i, denied := issuance(1), issuance(2)
+	i.SaidAgentName, i.SaidConversation = "a <i>name</i>", "talk-7"
 	denied.Decision, denied.Cache, denied.Reason, denied.Hint = recent.Deny, "", "scope_not_allowed", "add it <b>there</b>"
 	o.memory.Add(&i)
 	o.memory.Add(&denied)
@@ -158,7 +159,7 @@ func TestPages(t *testing.T) {
 	look("/", "0be5e000", "scope not allowed", "2 remembered of 2", `aria-label="Filter issuances"`)
 	look("/?decision=deny", "1 matching of 2")
 	look("/?agent=none&rows=", "No issuance that is remembered matches")
-	look("/issuances/"+i.ID, "tcp, uid 10001, no key, is agent researcher", "agents.researcher.callers[0]", "entra.token · resource", "abc123", "which is in force", `role="img"`)
+	look("/issuances/"+i.ID, "tcp, uid 10001, no key, is agent researcher", "agents.researcher.callers[0]", "entra.token · resource", "abc123", "which is in force", `role="img"`, "a &lt;i&gt;name&lt;/i&gt;", `href="/?id=talk-7"`)
 	look("/issuances/"+denied.ID, "add it &lt;b&gt;there&lt;/b&gt;", "scope not allowed")
 	look("/health", "1 allowed, 1 denied, 0 failed", "<rect")
 	look("/purge/confirm?agent=researcher", "these tokens?", `method="post" action="/purge/confirm"`)

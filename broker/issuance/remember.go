@@ -13,6 +13,7 @@ func (r *Record) remember(m *recent.Memory, end time.Time) {
 	i := recent.Issuance{
 		Start: r.Start, Took: end.Sub(r.Start), ID: r.ID, TraceID: recent.TraceID(sc.TraceID()), SpanID: recent.SpanID(sc.SpanID()),
 		Agent: r.Agent, Owner: r.Owner, PeerNet: r.PeerNet, PeerSocket: r.PeerSocket, PeerUID: r.PeerUID, PeerKnown: r.PeerKnown, Door: r.Door, Grant: r.Grant,
+		SaidAgentID: r.SaidAgentID, SaidAgentName: r.SaidAgentName, SaidConversation: r.SaidConversation,
 		Identity: r.Identity, Member: r.Member, Tenant: r.Tenant, ClientID: r.ClientID, Scopes: r.Scopes, API: r.API,
 		OnBehalfOf: r.OnBehalfOf, UserTenant: r.UserTenant, UserObjectID: r.UserObjectID, UserHash: r.UserHash, UserClient: r.UserClient, Session: r.Session,
 		Decision: string(r.Decision), Reason: r.Reason, Rule: r.Rule, Hint: r.Hint, Audited: r.Audited, FirstUse: r.FirstUse, Revision: r.Revision, Steps: r.Steps,

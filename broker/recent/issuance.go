@@ -73,6 +73,11 @@ type Issuance struct {
 	Door       string `json:"door"`
 	Grant      string `json:"grant,omitempty"`
 
+	// What the caller says of itself in its baggage.
+	SaidAgentID      string `json:"said_agent_id,omitempty"`
+	SaidAgentName    string `json:"said_agent_name,omitempty"`
+	SaidConversation string `json:"said_conversation_id,omitempty"`
+
 	Identity     string   `json:"identity,omitempty"`
 	Member       string   `json:"identity_member,omitempty"`
 	Tenant       string   `json:"tenant_id,omitempty"`
@@ -174,7 +179,8 @@ func (i *Issuance) size() int {
 	n := len(i.ID) + len(i.Agent) + len(i.Owner) + len(i.PeerNet) + len(i.PeerSocket) + len(i.Door) + len(i.Grant) + len(i.Identity) + len(i.Member) +
 		len(i.Tenant) + len(i.ClientID) + len(i.API) + len(i.UserTenant) + len(i.UserObjectID) + len(i.UserClient) + len(i.UserHash) +
 		len(i.Decision) + len(i.Reason) + len(i.Rule) + len(i.Hint) + len(i.Revision) + len(i.Cache) + len(i.TokenKind) +
-		len(i.UniqueID) + len(i.CorrelationID) + len(i.RequestID) + len(i.EntraError) + 8*len(i.EntraCodes)
+		len(i.UniqueID) + len(i.CorrelationID) + len(i.RequestID) + len(i.EntraError) + 8*len(i.EntraCodes) +
+		len(i.SaidAgentID) + len(i.SaidAgentName) + len(i.SaidConversation)
 	for _, s := range i.Scopes {
 		n += 16 + len(s)
 	}
@@ -190,6 +196,11 @@ func (i *Issuance) own(m *Memory) {
 	i.Member, i.API = m.texts.own(i.Member), m.texts.own(i.API)
 	for _, s := range []*string{&i.UniqueID, &i.CorrelationID, &i.RequestID, &i.EntraError, &i.Hint} {
 		if len(*s) > maxText {
+			*s = strings.Clone(clip(*s))
+		}
+	}
+	for _, s := range []*string{&i.SaidAgentID, &i.SaidAgentName, &i.SaidConversation} {
+		if *s != "" {
 			*s = strings.Clone(clip(*s))
 		}
 	}

@@ -106,6 +106,7 @@ func TestQueries(t *testing.T) {
 		case 3:
 			i.Cache, i.UserTenant, i.UserObjectID, i.CorrelationID, i.RequestID, i.UniqueID = "miss", tenant, user, "11111111-2222-4333-8444-555555555555", "aaaaaaaa-0000-4000-8000-000000000000", "uti_-1"
 		case 4:
+			i.SaidConversation = "talk-7"
 			i.Door, i.Cache, i.Decision, i.Reason = "call_through", "miss", recent.Fail, "timeout"
 		}
 		m.Add(i)
@@ -139,6 +140,7 @@ func TestQueries(t *testing.T) {
 		"an id of Entra's":              {recent.Query{ID: "AAAAAAAA-0000-4000-8000-000000000000"}, []uint64{3}},
 		"a token's id":                  {recent.Query{ID: "uti_-1"}, []uint64{3}},
 		"a token's id in another case":  {recent.Query{ID: "UTI_-1"}, nil},
+		"a conversation":                {recent.Query{ID: "talk-7"}, []uint64{4}},
 		"an issuance's id":              {recent.Query{ID: issuance(2).ID}, []uint64{2}},
 		"those after one":               {recent.Query{After: 3}, []uint64{5, 4}},
 		"all of several":                {recent.Query{Agent: "researcher", Cache: "miss", Decision: recent.Fail}, []uint64{4}},

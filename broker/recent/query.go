@@ -14,7 +14,7 @@ type Query struct {
 	Reason   string
 	Door     string
 	Cache    string
-	ID       string // any of its ids: the issuance's, the trace's, Entra's correlation id, request id or uti
+	ID       string // any of its ids: the issuance's, the trace's, the conversation's, Entra's correlation id, request id or uti
 	Trace    string // trace id, also as the GUID that Entra has
 	// CorrelationID is that of Entra's sign-in log.
 	CorrelationID string
@@ -39,7 +39,7 @@ func (q *Query) Matches(i *Issuance) bool {
 }
 
 func (i *Issuance) isCalled(id string) bool {
-	return sameID(id, i.ID) || sameID(id, i.TraceID.String()) || sameID(id, i.RequestID) || i.UniqueID != "" && id == i.UniqueID || i.correlates(id)
+	return sameID(id, i.ID) || sameID(id, i.TraceID.String()) || sameID(id, i.RequestID) || i.UniqueID != "" && id == i.UniqueID || i.SaidConversation != "" && id == i.SaidConversation || i.correlates(id)
 }
 
 // correlates: Entra is sent the trace id as its correlation id, so that the
