@@ -1,6 +1,7 @@
 package localapi_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -21,11 +22,19 @@ const (
 	traceparent = "00-" + traceID + "-00f067aa0ba902b7-01"
 )
 
+// ended are spans as they end. The one of an answer ends behind it.
+type ended struct{ spans chan sdktrace.ReadOnlySpan }
+
+func (e ended) OnStart(context.Context, sdktrace.ReadWriteSpan) {}
+func (e ended) OnEnd(span sdktrace.ReadOnlySpan)                { e.spans <- span }
+func (e ended) Shutdown(context.Context) error                  { return nil }
+func (e ended) ForceFlush(context.Context) error                { return nil }
+
 // Each attempt has a span in the agent's trace, which the API goes on with. It
 // holds neither path nor query.
 func TestCallSpans(t *testing.T) {
-	spans := tracetest.NewSpanRecorder()
-	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("test")
+	end := ended{make(chan sdktrace.ReadOnlySpan, 8)}
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(end)).Tracer("test")
 	var parents []string
 	d, _ := openCalls(t, caller, func(d *door) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -41,10 +50,12 @@ func TestCallSpans(t *testing.T) {
 	if got.StatusCode != 200 {
 		t.Fatalf("got %s", got.wire())
 	}
+	spans := []sdktrace.ReadOnlySpan{<-end.spans, <-end.spans}
 	broken := d.call(t, "LOCK", "tools/x", "", "Traceparent", traceparent)
 	if broken.StatusCode != 502 {
 		t.Errorf("got %s, want 502", broken.wire())
 	}
+	spans = append(spans, <-end.spans)
 
 	issuance := got.Header.Get(client.IssuanceHeader)
 	type row struct {
@@ -57,7 +68,7 @@ func TestCallSpans(t *testing.T) {
 		{codes.Error, map[string]any{"http.request.method": "_OTHER", "server.address": "tools.example.com", "credfree.api": "tools", "error.type": "api_unreachable", "credfree.issuance.id": broken.Header.Get(client.IssuanceHeader)}},
 	}
 	var rows []row
-	for i, span := range spans.Ended() {
+	for i, span := range spans {
 		r := row{span.Status().Code, map[string]any{}}
 		for _, attribute := range span.Attributes() {
 			r.Attributes[string(attribute.Key)] = attribute.Value.AsInterface()
