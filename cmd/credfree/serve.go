@@ -5,9 +5,11 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -48,6 +50,11 @@ func serveCommand(std stdio) *cli.Command {
 }
 
 func serve(c *cli.Context, std stdio) (err error) {
+	// A SIGHUP that comes before anybody waits for it must not end the program:
+	// what it asks for is about to be read anyway.
+	early := make(chan os.Signal, 1)
+	signal.Notify(early, syscall.SIGHUP)
+	defer signal.Stop(early)
 	level, err := logLevel(c)
 	if err != nil {
 		return err
