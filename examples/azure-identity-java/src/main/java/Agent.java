@@ -6,11 +6,12 @@ import com.azure.identity.ManagedIdentityCredentialBuilder;
 /** An agent with the Azure SDK for Java that holds no credential. */
 public final class Agent {
     public static void main(String[] args) {
-        var request = new TokenRequestContext().addScopes(System.getenv("SCOPE"));
         var refused = false;
         for (TokenCredential credential : new TokenCredential[] {
             new DefaultAzureCredentialBuilder().build(), new ManagedIdentityCredentialBuilder().build()}) {
-            refused |= !ask(credential, request);
+            for (var scope : System.getenv("SCOPE").split(" ")) {
+                refused |= !ask(credential, new TokenRequestContext().addScopes(scope));
+            }
         }
         System.exit(refused ? 1 : 0); // the SDK's threads would keep the process for a while
     }
