@@ -12,6 +12,6 @@
 //	issuance        one answered request, whatever the answer
 //
 // The package refuses to believe anything a request says about who sends it,
-// to hand out a token whose audit line could not be written, and to answer two
-// agents from one cache entry.
+// to hand out a token whose audit line could not be written (unless the policy
+// says that it may), and to answer two agents from one cache entry.
 package broker

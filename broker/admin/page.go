@@ -55,7 +55,7 @@ func (h *Handler) routePages() {
 	for pattern, serve := range map[string]http.HandlerFunc{
 		"GET /{$}": h.issuancesPage, "GET /agents": h.agentsPage, "GET /health": h.healthPage, "GET /policy": h.policyPage,
 		"GET " + PurgePath + "/confirm": h.askPurge, "POST " + PurgePath + "/confirm": h.confirmedPurge,
-		"GET " + IssuancesPath: h.list, "GET " + IssuancesPath + "/{id}": h.one, "GET " + EventsPath: h.events, "GET " + StatePath: h.showState,
+		"GET " + IssuancesPath: h.list, "GET " + IssuancesPath + "/{id}": h.one, "GET " + EventsPath: h.events, "GET " + statePath: h.showState,
 	} {
 		h.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if !h.isOperator(r) {

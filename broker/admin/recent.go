@@ -18,7 +18,7 @@ import (
 const (
 	IssuancesPath = "/issuances" // and, below it, one by its id
 	EventsPath    = "/issuances/events"
-	StatePath     = "/state"
+	statePath     = "/state"
 )
 
 // Issuances is the answer of GET /issuances, the newest first.

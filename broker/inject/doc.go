@@ -11,6 +11,7 @@
 // newer than this program survives. Patching what is patched changes nothing:
 // the API server calls a webhook again when another one has changed the pod.
 //
-// It issues no token, reads no policy, and has no rights in the cluster beyond
+// It also checks the policies in labelled ConfigMaps when they are written. It
+// issues no token, applies no policy, and has no rights in the cluster beyond
 // reading service accounts, where it is asked to.
 package inject

@@ -21,10 +21,10 @@ const PolicyLabel = prefix + "policy"
 // The keys of a ConfigMap that are checked.
 const ceilingFile = "ceiling.yaml"
 
-// CheckPolicyConfigMap checks the policy or the ceiling, or both, in a
+// checkPolicyConfigMap checks the policy or the ceiling, or both, in a
 // ConfigMap. The message names everything that is wrong, and may quote names and
 // scopes of the policy.
-func CheckPolicyConfigMap(raw []byte) (ok bool, message string) {
+func checkPolicyConfigMap(raw []byte) (ok bool, message string) {
 	_, err := checkPolicies(raw)
 	if err != nil {
 		return false, err.Error()

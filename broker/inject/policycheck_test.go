@@ -48,7 +48,7 @@ func TestCheckPolicyConfigMap(t *testing.T) {
 		"not a ConfigMap":     {[]byte(`[]`), "not a ConfigMap"},
 		"a list of documents": {policyMap(t, map[string]string{"credfree.yaml": goodPolicy + "---\n" + goodPolicy}), "credfree.yaml"},
 	} {
-		ok, message := CheckPolicyConfigMap(test.raw)
+		ok, message := checkPolicyConfigMap(test.raw)
 		if ok != (test.want == "") || !strings.Contains(message, test.want) || ok && message != "" {
 			t.Errorf("%s: got %t %q, want %q", name, ok, message, test.want)
 		}

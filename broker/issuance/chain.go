@@ -147,7 +147,7 @@ func (c *Chain) Begin() error {
 
 func (c *Chain) begin() error {
 	if c.file != nil {
-		fresh, err := c.file.Fresh()
+		fresh, err := c.file.isFresh()
 		if err != nil {
 			return err
 		}

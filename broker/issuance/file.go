@@ -108,8 +108,8 @@ func (f *File) look() error {
 	return nil
 }
 
-// Fresh reports whether the next line is the first of its file.
-func (f *File) Fresh() (bool, error) {
+// isFresh reports whether the next line is the first of its file.
+func (f *File) isFresh() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.look()

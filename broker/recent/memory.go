@@ -85,7 +85,7 @@ func (m *Memory) Find(q Query) (found []Issuance, matching int) {
 	for n := m.next; n > m.oldest; {
 		n--
 		i := &m.ring[n%uint64(len(m.ring))]
-		if !q.Matches(i) {
+		if !q.matches(i) {
 			continue
 		}
 		matching++

@@ -25,8 +25,8 @@ type Query struct {
 // Nobody stands for no agent in a Query.
 const Nobody = "-"
 
-// Matches reports whether i is chosen.
-func (q *Query) Matches(i *Issuance) bool {
+// matches reports whether i is chosen.
+func (q *Query) matches(i *Issuance) bool {
 	is := func(want, got string) bool { return want == "" || want == got }
 	return i.Number > q.After &&
 		(is(q.Agent, i.Agent) || q.Agent == Nobody && i.Agent == "") &&

@@ -24,7 +24,7 @@ func (m *Memory) Subscribe(q Query) ([]Issuance, *Subscription) {
 	}
 	var before []Issuance
 	for n := max(m.oldest, q.After+1); n < m.next; n++ {
-		if i := &m.ring[n%uint64(len(m.ring))]; q.Matches(i) {
+		if i := &m.ring[n%uint64(len(m.ring))]; q.matches(i) {
 			before = append(before, *i)
 		}
 	}
@@ -45,7 +45,7 @@ func (s *Subscription) C() <-chan Issuance { return s.to }
 
 // offer never waits: a reader that is too slow misses some, and is told so.
 func (s *Subscription) offer(i *Issuance) {
-	if !s.query.Matches(i) {
+	if !s.query.matches(i) {
 		return
 	}
 	select {

@@ -106,21 +106,6 @@ func checkEnvironment(c *cli.Context, std stdio) error {
 	return checked.print(std)
 }
 
-// loadPolicy reads and parses a policy file. Its error lists every problem.
-func loadPolicy(path string) (*policy.Policy, error) {
-	p, _, err := readPolicy(path)
-	return p, err
-}
-
-// readPolicy is loadPolicy with what was read.
-func readPolicy(path string) (*policy.Policy, []byte, error) {
-	p, data, err := parsePolicy(path, policy.Options{Pod: podOf(os.Getenv)})
-	if problems, ok := errors.AsType[policy.Problems](err); ok {
-		return nil, nil, problemsFailure(problems)
-	}
-	return p, data, err
-}
-
 // parsePolicy returns what is wrong with the file as policy.Problems.
 func parsePolicy(path string, options policy.Options) (*policy.Policy, []byte, error) {
 	data, err := os.ReadFile(path)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -49,16 +48,7 @@ type finding struct {
 // checkPolicy reads a policy file and says what it finds. The error says that
 // the file cannot be read at all.
 func checkPolicy(path, ceiling string, now time.Time, strict bool) (*checked, error) {
-	options := policy.Options{Pod: podOf(os.Getenv)}
-	var err error
-	if ceiling != "" {
-		options.Ceiling, err = readCeiling(ceiling)
-	}
-	var p *policy.Policy
-	var data []byte
-	if err == nil {
-		p, data, err = parsePolicy(path, options)
-	}
+	p, data, err := parsePolicyUnder(path, ceiling)
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
 		found := &checked{File: path, Problems: []finding{}, Warnings: []finding{}}
 		for _, problem := range problems {
@@ -69,11 +59,7 @@ func checkPolicy(path, ceiling string, now time.Time, strict bool) (*checked, er
 	if err != nil {
 		return nil, err
 	}
-	found := checkedPolicy(path, p, data, now, strict)
-	if options.Ceiling != nil {
-		found.Ceiling = options.Ceiling.Revision
-	}
-	return found, nil
+	return checkedPolicy(path, p, data, now, strict), nil
 }
 
 // checkedPolicy is what there is to say about a policy without problems.
@@ -84,6 +70,9 @@ func checkedPolicy(path string, p *policy.Policy, data []byte, now time.Time, st
 	}
 	slices.SortStableFunc(found.Warnings, func(a, b finding) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column)) })
 	found.Revision, found.Agents, found.Identities = p.Revision, len(p.Agents), len(p.Identities)
+	if ceiling := p.Ceiling(); ceiling != nil {
+		found.Ceiling = ceiling.Revision
+	}
 	for _, value := range p.FromPod {
 		found.FromPod = append(found.FromPod, said(value))
 	}

@@ -77,7 +77,7 @@ func diagnose(ctx context.Context, std stdio, options doctorOptions) error {
 	if err := options.checkFormat(); err != nil {
 		return err
 	}
-	p, err := loadPolicy(options.config)
+	p, _, err := readPolicy(options.config, "")
 	if err != nil {
 		return err
 	}

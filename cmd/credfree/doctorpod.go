@@ -32,7 +32,7 @@ func diagnosePod(std stdio, options doctorOptions) error {
 	if err := options.checkFormat(); err != nil {
 		return err
 	}
-	p, err := loadPolicy(options.config)
+	p, _, err := readPolicy(options.config, "")
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func execute(c *cli.Context, std stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	p, _, err := readPolicy(c.String("config"))
+	p, _, err := readPolicy(c.String("config"), "")
 	if err != nil {
 		return err
 	}

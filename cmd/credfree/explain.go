@@ -37,7 +37,7 @@ func explainCommand(std stdio) *cli.Command {
 			if err != nil {
 				return err
 			}
-			p, err := loadPolicyUnder(c.String("config"), c.String("ceiling"))
+			p, _, err := readPolicy(c.String("config"), c.String("ceiling"))
 			if err != nil {
 				return err
 			}

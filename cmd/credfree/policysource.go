@@ -67,19 +67,24 @@ func readCeiling(path string) (*policy.Ceiling, error) {
 	return policy.ParseCeiling(path, data)
 }
 
-// loadPolicyUnder is loadPolicy under a ceiling; "" for none.
-func loadPolicyUnder(path, ceiling string) (*policy.Policy, error) {
-	options := policy.Options{Pod: podOf(os.Getenv)}
-	var err error
-	if ceiling != "" {
-		options.Ceiling, err = readCeiling(ceiling)
-	}
-	var p *policy.Policy
-	if err == nil {
-		p, _, err = parsePolicy(path, options)
-	}
+// readPolicy reads a policy under a ceiling; "" for none. Its error lists every
+// problem.
+func readPolicy(path, ceiling string) (*policy.Policy, []byte, error) {
+	p, data, err := parsePolicyUnder(path, ceiling)
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
-		return nil, problemsFailure(problems)
+		return nil, nil, problemsFailure(problems)
 	}
-	return p, err
+	return p, data, err
+}
+
+// parsePolicyUnder returns what is wrong with either file as policy.Problems.
+func parsePolicyUnder(path, ceiling string) (*policy.Policy, []byte, error) {
+	options := policy.Options{Pod: podOf(os.Getenv)}
+	if ceiling != "" {
+		var err error
+		if options.Ceiling, err = readCeiling(ceiling); err != nil {
+			return nil, nil, err
+		}
+	}
+	return parsePolicy(path, options)
 }

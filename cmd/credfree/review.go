@@ -52,7 +52,7 @@ func reviewLogs(c *cli.Context, std stdio, now time.Time) error {
 		return err
 	}
 	if path := c.String("config"); path != "" && cfg.User == "" {
-		if cfg.Policy, cfg.File, err = readPolicy(path); err != nil {
+		if cfg.Policy, cfg.File, err = readPolicy(path, ""); err != nil {
 			return err
 		}
 	}
