@@ -38,6 +38,7 @@ func serveCommand(std stdio) *cli.Command {
 			&cli.StringSliceFlag{Name: "host", Usage: "host `NAME` to accept beside localhost; may be repeated"},
 			&cli.BoolFlag{Name: "auth-sidecar", Usage: "open the door of Microsoft's own sidecar too: a plain GET of an agent's gets a token there", EnvVars: []string{"CREDFREE_AUTH_SIDECAR"}},
 			&cli.StringFlag{Name: "admin-key-file", Usage: "`FILE` with the operator key, for operators who are neither root nor the broker's own user", EnvVars: []string{"CREDFREE_ADMIN_KEY_FILE"}},
+			&cli.BoolFlag{Name: "legacy-msi", Usage: "answer clients at /msi/token too that know MSI_ENDPOINT and MSI_SECRET only (api-version 2017-09-01)", EnvVars: []string{"CREDFREE_LEGACY_MSI"}},
 			&cli.StringFlag{Name: "auth-sidecar-compatibility", Usage: "what that door does with overrides that it does not allow: `MODE` refuse, or silent to pass over them as Microsoft's does", Value: overridesRefused, EnvVars: []string{"CREDFREE_AUTH_SIDECAR_COMPATIBILITY"}},
 		}, slices.Concat(auditFlags(), logFlags())...),
 		Action: func(c *cli.Context) error {
@@ -97,6 +98,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 		hosts:         c.StringSlice("host"),
 		authSidecar:   found.authSidecar,
 		sidecar:       found.sidecar,
+		legacyMSI:     c.Bool("legacy-msi"),
 		inPod:         inPod(os.Getenv),
 		audit:         audit.sink,
 		auditFormat:   audit.format,

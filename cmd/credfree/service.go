@@ -40,6 +40,7 @@ type serviceConfig struct {
 	hosts         []string
 	authSidecar   bool // whether its door is open
 	sidecar       localapi.SidecarOptions
+	legacyMSI     bool // whether api-version 2017-09-01 is answered
 	inPod         bool // whether the guardrails of a pod are looked at
 	audit         io.Writer
 	auditFormat   issuance.Format // of its lines; "" is the native one
@@ -116,7 +117,7 @@ func (s *service) assemble() error {
 	if err != nil {
 		return err
 	}
-	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, AuthSidecar: cfg.authSidecar, Sidecar: cfg.sidecar, CallThrough: localapi.CallThrough{
+	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, LegacyMSI: cfg.legacyMSI, AuthSidecar: cfg.authSidecar, Sidecar: cfg.sidecar, CallThrough: localapi.CallThrough{
 		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(),
 	}})
 	if err != nil {
