@@ -136,33 +136,13 @@ func (a *Agent) mayHave(d *Decision, r *Request, t *trace) bool {
 			text = strings.Join(a.policy.APIs[r.API].Scopes, " ")
 		}
 	}
-	var room [maxScopes]string
-	scopes := room[:0]
-	for scope := range strings.FieldsSeq(text) {
-		if len(scopes) == maxScopes {
-			return t.deny(d, stepScope, ScopeMalformed, allow.list, "ask for at most 16 scopes at once")
-		}
-		scopes = append(scopes, scope)
-	}
-	if len(scopes) == 0 {
-		return t.deny(d, stepScope, ScopeMissing, allow.list, noScopeHint(allow))
-	}
-	resource, ok := allow.sameResource(d, scopes, t)
-	if !ok {
+	// One scope as it is listed, by far the most frequent request, has been looked
+	// at by Parse.
+	if g, ok := allow.grants[text]; ok {
+		g.give(d)
+	} else if !allow.lists(d, text, t) {
 		return false
 	}
-	listed := true
-	for _, scope := range scopes {
-		if _, ok := allow.grants[scope]; !ok {
-			if !t.refuse(d, stepScope, ScopeNotAllowed, allow.list, notAllowedHint(allow, scope, resource)) {
-				return false
-			}
-			listed = false
-			break
-		}
-	}
-	d.Resource = resource
-	allow.grant(d, scopes, listed)
 	if rule, ok := allow.apiRules[r.API]; ok && r.Scope == "" {
 		d.Rule = rule
 	}
@@ -170,6 +150,51 @@ func (a *Agent) mayHave(d *Decision, r *Request, t *trace) bool {
 		t.pass(stepScope, d.Rule, "listed: "+d.Scope)
 	}
 	return true
+}
+
+// lists decides about scopes separated by white space.
+func (a *allowance) lists(d *Decision, text string, t *trace) bool {
+	var room [maxScopes]string
+	scopes := room[:0]
+	for scope := range strings.FieldsSeq(text) {
+		if len(scopes) == maxScopes {
+			return t.deny(d, stepScope, ScopeMalformed, a.list, "ask for at most 16 scopes at once")
+		}
+		scopes = append(scopes, scope)
+	}
+	if len(scopes) == 0 {
+		return t.deny(d, stepScope, ScopeMissing, a.list, noScopeHint(a))
+	}
+	resource, ok := a.sameResource(d, scopes, t)
+	if !ok {
+		return false
+	}
+	listed := true
+	for _, scope := range scopes {
+		if _, ok := a.grants[scope]; !ok {
+			if !t.refuse(d, stepScope, ScopeNotAllowed, a.list, notAllowedHint(a, scope, resource)) {
+				return false
+			}
+			listed = false
+			break
+		}
+	}
+	slices.Sort(scopes)
+	scopes = slices.Compact(scopes)
+	if listed && len(scopes) == 1 {
+		a.grants[scopes[0]].give(d)
+		return true
+	}
+	if listed {
+		d.Rule = a.ruleOf(scopes)
+	}
+	d.Resource, d.Scopes, d.Scope = resource, slices.Clone(scopes), strings.Join(scopes, " ")
+	return true
+}
+
+// give puts a scope on the decision as Parse has prepared it.
+func (g grant) give(d *Decision) {
+	d.Rule, d.Resource, d.Scopes, d.Scope = g.rule, g.resource, g.scopes, g.scopes[0]
 }
 
 // sameResource returns the resource of all scopes.
@@ -194,22 +219,6 @@ func (a *allowance) sameResource(d *Decision, scopes []string, t *trace) (string
 		return "", t.deny(d, stepScope, ScopeMixedResources, a.list, mixedHint(first, other))
 	}
 	return first, true
-}
-
-// grant puts the scopes on the decision. One listed scope, by far the most
-// frequent request, is answered with what Parse has prepared.
-func (a *allowance) grant(d *Decision, scopes []string, listed bool) {
-	slices.Sort(scopes)
-	scopes = slices.Compact(scopes)
-	switch {
-	case listed && len(scopes) == 1:
-		g := a.grants[scopes[0]]
-		d.Rule, d.Scopes, d.Scope = g.rule, g.scopes, g.scopes[0]
-		return
-	case listed:
-		d.Rule = a.ruleOf(scopes)
-	}
-	d.Scopes, d.Scope = slices.Clone(scopes), strings.Join(scopes, " ")
 }
 
 // mayHandOut is step 6: the token itself may leave the broker.
