@@ -51,7 +51,17 @@ func (a *audit) lastError() error {
 	return a.failure
 }
 
-const timeLayout = "2006-01-02T15:04:05.000000Z"
+// appendTime appends t in UTC, to the microsecond. Package time has a fast way
+// for RFC 3339, but with no fixed number of digits behind the second.
+func appendTime(b []byte, t time.Time) []byte {
+	b = t.UTC().AppendFormat(b, time.RFC3339)
+	b[len(b)-1] = '.'
+	micro := t.Nanosecond() / 1000
+	for unit := 100_000; unit > 0; unit /= 10 {
+		b = append(b, '0'+byte(micro/unit%10))
+	}
+	return append(b, 'Z')
+}
 
 var events = map[Decision]string{Allow: "token.issued", Deny: "token.denied", Fail: "token.failed"}
 
@@ -68,7 +78,7 @@ func (r *Record) event() string {
 // appendLine appends the record as one JSON object and a newline.
 func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []byte {
 	b = append(b, `{"time":"`...)
-	b = r.Start.UTC().AppendFormat(b, timeLayout)
+	b = appendTime(b, r.Start)
 	b = append(b, `","type":"audit"`...)
 	b = appendField(b, "event", r.event())
 	b = appendField(b, "issuance_id", r.ID)
@@ -163,10 +173,18 @@ func appendField(b []byte, name, value string) []byte {
 	return appendString(b, value)
 }
 
+// verbatim are the bytes that JSON writes as they are.
+var verbatim = func() (is [256]bool) {
+	for c := ' '; c <= '~'; c++ {
+		is[c] = c != '"' && c != '\\'
+	}
+	return is
+}()
+
 // appendString appends s as JSON. Nearly all values are plain ASCII.
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+		if !verbatim[s[i]] {
 			quoted, err := json.Marshal(s)
 			if err != nil { // a string always encodes
 				return append(b, `"(unprintable)"`...)

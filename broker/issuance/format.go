@@ -34,7 +34,7 @@ func (f Format) chainRecord(event string, at time.Time) []byte {
 		b = append(b, `,"unmapped":`...)
 	}
 	b = append(b, `{"time":"`...)
-	b = at.UTC().AppendFormat(b, timeLayout)
+	b = appendTime(b, at)
 	b = append(b, `","type":"`+chainType+`"`...)
 	return appendField(b, "event", event)
 }
