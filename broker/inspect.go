@@ -73,8 +73,8 @@ func (b *Broker) Inspect(ctx context.Context, req Request) (Inspection, error) {
 		err = &Denied{Agent: rec.Agent, Reason: decision.Reason, Rule: decision.Rule, Hint: decision.Hint}
 	}
 	if err == nil {
-		w := &want{Decision: decision, principal: g.principals[member{decision.Identity, decision.Member}], user: user}
-		err = b.stillAllowed(g, w, question, rec)
+		w := want{Decision: decision, principal: g.principals[member{decision.Identity, decision.Member}], user: user}
+		err = b.stillAllowed(g, &w, question, rec)
 	}
 
 	// 3. Record. No audit line, no answer.

@@ -92,16 +92,16 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 	}
 
 	// 3. Reuse a token, or exchange for one.
-	w := &want{Decision: decision, principal: g.principals[member{decision.Identity, decision.Member}], exchange: g.Exchange, claims: req.Claims, user: user}
+	w := want{Decision: decision, principal: g.principals[member{decision.Identity, decision.Member}], exchange: g.Exchange, claims: req.Claims, user: user}
 	issued := Issued{ID: rec.ID, Tenant: w.tenant, ClientID: w.clientID}
 	if user != nil {
 		issued.ClientID = w.audience
 	}
-	token, expires, err := b.obtain(ctx, rec, w)
+	token, expires, err := b.obtain(ctx, rec, &w)
 
 	// 4. What was allowed before the exchange may not be any more.
 	if err == nil {
-		err = b.stillAllowed(g, w, question, rec)
+		err = b.stillAllowed(g, &w, question, rec)
 	}
 
 	if err == nil {

@@ -26,17 +26,19 @@ type want struct {
 func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exchange.Token, time.Time, error) {
 	key := w.cacheKey(rec.Agent)
 	token, expires, refresh, ok := b.cfg.Cache.Lookup(key)
+	if ok && !refresh {
+		rec.Cache = issuance.Hit
+		return token, expires, nil
+	}
+	ctx = b.cfg.Recorder.Open(ctx, rec)
+	kept := *w // the exchange may outlive the request
 	if ok {
 		rec.Cache = issuance.Hit
-		if refresh {
-			ctx = b.cfg.Recorder.Open(ctx, rec)
-			b.cfg.Cache.Refresh(ctx, key, b.refresh(rec.Agent, b.fetch(key, w)))
-		}
+		b.cfg.Cache.Refresh(ctx, key, b.refresh(rec.Agent, b.fetch(key, &kept)))
 		return token, expires, nil
 	}
 	rec.Cache = issuance.Miss
-	ctx = b.cfg.Recorder.Open(ctx, rec)
-	token, expires, how, err := b.cfg.Cache.Get(ctx, key, b.fetch(key, w))
+	token, expires, how, err := b.cfg.Cache.Get(ctx, key, b.fetch(key, &kept))
 	switch how.Outcome {
 	case cache.Joined:
 		rec.Cache = issuance.Joined

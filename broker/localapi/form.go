@@ -17,6 +17,9 @@ const maxFormBytes = 64 << 10
 // form is the parameters of a request. There are few, so they are a list.
 type form []parameter
 
+// formRoom is how many parameters the largest of usual requests has.
+const formRoom = 8
+
 type parameter struct{ name, value string }
 
 // get returns the value of a parameter, or its first; "" when it is absent.
@@ -31,8 +34,8 @@ func (f form) get(name string) string {
 
 // readForm reads the parameters from the body alone: what is in a URL ends in
 // logs. A parameter given twice is refused, as RFC 6749 §3.2 demands, but for
-// those that a later RFC makes a list of.
-func readForm(r *http.Request, lists ...string) (form, *badRequest) {
+// those that a later RFC makes a list of. They are appended to room.
+func readForm(r *http.Request, room form, lists ...string) (form, *badRequest) {
 	if r.URL.RawQuery != "" {
 		return nil, bad("parameters stand in the URL", "send them in the body: what is in a URL ends up in logs")
 	}
@@ -48,13 +51,12 @@ func readForm(r *http.Request, lists ...string) (form, *badRequest) {
 	if problem != nil {
 		return nil, problem
 	}
-	return parseForm(body, lists...)
+	return parseForm(body, room, lists...)
 }
 
 // parseForm reads the parameters of a form, or of a query: they are encoded in
 // the same way.
-func parseForm(text string, lists ...string) (form, *badRequest) {
-	f := make(form, 0, 8)
+func parseForm(text string, f form, lists ...string) (form, *badRequest) {
 	for text != "" {
 		var pair string
 		pair, text, _ = strings.Cut(text, "&")
@@ -88,10 +90,8 @@ func decode(s string) (string, error) {
 }
 
 func readBody(r *http.Request) (string, *badRequest) {
-	tooLarge := &badRequest{status: http.StatusRequestEntityTooLarge, reason: reasonBadRequest, message: "the request is larger than 64 KiB", hint: "send only the parameters of the token request"}
 	if r.ContentLength > maxFormBytes {
-		drain(r)
-		return "", tooLarge
+		return "", tooLarge(r)
 	}
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
@@ -104,8 +104,7 @@ func readBody(r *http.Request) (string, *badRequest) {
 		b = b[:len(b)+n]
 		*buffer = b
 		if len(b) > maxFormBytes {
-			drain(r)
-			return "", tooLarge
+			return "", tooLarge(r)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -119,10 +118,11 @@ func readBody(r *http.Request) (string, *badRequest) {
 	return body, nil
 }
 
-// drain reads on for a while: a client that is still writing when the
+// tooLarge reads on for a while: a client that is still writing when the
 // connection closes sees a reset instead of the answer.
-func drain(r *http.Request) {
+func tooLarge(r *http.Request) *badRequest {
 	const most = 4 << 20
 	// Whatever ends it, the answer is the same.
 	_, _ = io.CopyN(io.Discard, r.Body, most)
+	return &badRequest{status: http.StatusRequestEntityTooLarge, reason: reasonBadRequest, message: "the request is larger than 64 KiB", hint: "send only the parameters of the token request"}
 }

@@ -17,7 +17,7 @@ func FuzzForm(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest(http.MethodPost, "/oauth2/token", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		got, problem := readForm(r)
+		got, problem := readForm(r, nil)
 		if problem != nil {
 			if problem.status < 400 || problem.message == "" || problem.hint == "" {
 				t.Errorf("got problem %+v", problem)

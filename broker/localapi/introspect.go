@@ -47,7 +47,7 @@ func readIntrospection(r *http.Request) (broker.Request, *badRequest) {
 	if r.Method != http.MethodPost {
 		return req, &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "tokens are introspected with POST", hint: "use POST " + introspectionPath + " with a form"}
 	}
-	f, problem := readForm(r)
+	f, problem := readForm(r, nil)
 	if problem != nil {
 		return req, problem
 	}

@@ -74,7 +74,8 @@ func readIdentityRequest(r *http.Request, p *policy.Policy, imds, legacy bool) (
 	if len(r.URL.RawQuery) > maxQueryBytes {
 		return req, &badRequest{status: http.StatusRequestURITooLong, reason: reasonBadRequest, message: "the query is larger than 16 KiB", hint: "send only the parameters of the token request"}
 	}
-	f, problem := parseForm(r.URL.RawQuery)
+	var room [formRoom]parameter
+	f, problem := parseForm(r.URL.RawQuery, room[:0])
 	if problem != nil {
 		return req, problem
 	}

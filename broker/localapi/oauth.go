@@ -54,7 +54,8 @@ func readTokenRequest(r *http.Request, p *policy.Policy) (tokenRequest, *badRequ
 	if r.Method != http.MethodPost {
 		return req, &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "tokens are asked for with POST", hint: "use POST " + client.TokenPath + " with a form"}
 	}
-	f, problem := readForm(r, "resource", "audience")
+	var room [formRoom]parameter
+	f, problem := readForm(r, room[:0], "resource", "audience")
 	if problem != nil {
 		return req, problem
 	}
