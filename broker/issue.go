@@ -121,13 +121,15 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 	}
 	issued.Token, issued.ExpiresAt, issued.Scope = token, expires, decision.Scope
 	issued.API, issued.Span = g.Policy.APIs[req.API], rec.SpanContext()
+	rec.Free()
 	return issued, nil
 }
 
 // begin reads who is at the other end of the connection and starts the record.
 func (b *Broker) begin(ctx context.Context, g *generation, req Request) (policy.Peer, *issuance.Record) {
-	rec := &issuance.Record{ID: issuance.NewID(), Start: b.cfg.Now(), Door: req.Door, Grant: req.Grant, Revision: g.Policy.Revision,
-		Pseudonyms: g.Pseudonyms, BestEffort: g.Policy.Recording.BestEffort}
+	rec := issuance.NewRecord()
+	rec.ID, rec.Start, rec.Door, rec.Grant, rec.Revision = issuance.NewID(), b.cfg.Now(), req.Door, req.Grant, g.Policy.Revision
+	rec.Pseudonyms, rec.BestEffort = g.Pseudonyms, g.Policy.Recording.BestEffort
 	if req.Said != (Said{}) {
 		rec.SaidAgentID, rec.SaidAgentName = issuance.Word(req.Said.AgentID, req.Key), issuance.Word(req.Said.AgentName, req.Key)
 		rec.SaidConversation = issuance.Word(req.Said.Conversation, req.Key)

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -98,6 +99,23 @@ type Record struct {
 	span          trace.Span
 	context       trace.SpanContext // instead of a span's
 	above, shared trace.SpanContext // of the caller, and of whose exchange this one joined
+}
+
+// records are those that were freed: a record is large, and most requests are
+// over in microseconds.
+var records = sync.Pool{New: func() any { return new(Record) }}
+
+// NewRecord returns an empty Record.
+func NewRecord() *Record { return records.Get().(*Record) }
+
+// Free may be called once r is closed and not needed any more: NewRecord then
+// returns it again. A record that was opened stays whose it is, since work under
+// its span may go on.
+func (r *Record) Free() {
+	if r.span == nil {
+		*r = Record{}
+		records.Put(r)
+	}
 }
 
 // SpanContext is that of the record's span, also when it has ended; it is not
