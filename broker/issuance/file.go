@@ -6,25 +6,33 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 )
 
 // File is an audit log in a file that others move, truncate or delete while it
 // is written to. It is safe for concurrent use.
 //
 // A file that was moved is written to until Reopen, as those who move it expect
-// before they signal. One that was deleted is made anew with the next line; if
-// that cannot be done, the line is not written. What is appended always stands
-// at the end, so that a truncation leaves no hole.
+// before they signal. One that was deleted is made anew with the next line, or
+// within a millisecond when there are many; if that cannot be done, the line is
+// not written. What is appended always stands at the end, so that a truncation
+// leaves no hole.
 type File struct {
 	path string
 
 	mu      sync.Mutex // guards what follows
 	file    *os.File   // nil when it could not be opened again
+	looked  time.Time  // when look was last called
 	failing bool       // the last line could not be written
 	size    int64      // of the file after the last write: a smaller one was truncated
 	unended bool       // the file ends inside a line
 	fresh   bool       // it had no line when it was opened, or was truncated, and still has none of ours
 }
+
+// lookEvery is how often a busy file is looked after. A file system that was
+// asked for a file's times has to keep those of the next line exactly, so that
+// asking before each line makes writing it half as dear again.
+const lookEvery = time.Millisecond
 
 // OpenFile opens the audit log for appending, or makes it, for its owner alone.
 func OpenFile(path string) (*File, error) {
@@ -92,6 +100,7 @@ func (f *File) replace() error {
 
 // look finds out what has become of the file since the last line.
 func (f *File) look() error {
+	f.looked = time.Now()
 	if f.file == nil {
 		return f.replace()
 	}
@@ -147,9 +156,11 @@ func (f *File) named(err error) error {
 func (f *File) Write(line []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.look(); err != nil {
-		f.failing = true
-		return 0, f.named(err)
+	if f.file == nil || f.failing || time.Since(f.looked) >= lookEvery {
+		if err := f.look(); err != nil {
+			f.failing = true
+			return 0, f.named(err)
+		}
 	}
 	given := len(line)
 	switch begins := given > 0 && line[0] == '\n'; {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/credfree/credfree/broker/issuance"
@@ -109,37 +110,48 @@ func TestMovedFileIsWrittenUntilReopened(t *testing.T) {
 }
 
 // copytruncate leaves no hole, and no empty line.
-func TestTruncatedFile(t *testing.T) {
+func TestTruncatedFile(t *testing.T) { synctest.Test(t, testTruncatedFile) }
+
+func testTruncatedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	file := openFile(t, path)
 	write(t, file, "one\n")
 	check(t, os.Truncate(path, 0))
-	write(t, file, "\ntwo\n") // as after a line that was torn before
+	time.Sleep(time.Millisecond) // as long as a busy file may go unlooked at
+	write(t, file, "\ntwo\n")    // as after a line that was torn before
 	if got := content(t, path); got != "two\n" {
 		t.Errorf("got %q", got)
 	}
 	write(t, file, "three\n")
 	check(t, os.Truncate(path, 6)) // inside a line
+	time.Sleep(time.Millisecond)
 	write(t, file, "four\n")
 	if got := content(t, path); got != "two\nth\nfour\n" {
 		t.Errorf("got %q", got)
 	}
 }
 
-// A deleted file is made anew with the very next line; without its folder
-// there is no line, until the folder is back.
-func TestDeletedFile(t *testing.T) {
+// A deleted file is made anew with the next line, or within a millisecond; without
+// its folder there is no line, until the folder is back.
+func TestDeletedFile(t *testing.T) { synctest.Test(t, testDeletedFile) }
+
+func testDeletedFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	check(t, os.Mkdir(dir, 0o700))
 	path := filepath.Join(dir, "audit.log")
 	file := openFile(t, path)
 	write(t, file, "one\n")
 	check(t, os.Remove(path))
+	time.Sleep(time.Millisecond) // as long as a busy file may go unlooked at
 	write(t, file, "two\n")
 	if got := content(t, path); got != "two\n" {
 		t.Errorf("got %q", got)
 	}
 	check(t, os.RemoveAll(dir))
+	time.Sleep(time.Millisecond)
+	if n, err := file.Write([]byte("lost\n")); n != 0 || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a folder, and before anybody asked: got %d, %v", n, err)
+	}
 	if err := file.Err(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("without a folder, and before any line: got %v", err)
 	}
@@ -221,7 +233,6 @@ func TestOpenFileThatCannotBeOpened(t *testing.T) {
 	}
 }
 
-// Asking what became of the file is cheap enough to be done for every line.
 func BenchmarkFileWrite(b *testing.B) {
 	file, err := issuance.OpenFile(filepath.Join(b.TempDir(), "audit.log"))
 	check(b, err)

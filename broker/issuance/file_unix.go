@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// state asks the kernel how many names a file has, and how long it is. It is
-// asked before every line, and so allocates nothing.
+// state asks the kernel how many names a file has, and how long it is. It
+// allocates nothing.
 func state(file *os.File) (links uint64, size int64, regular bool, err error) {
 	var s syscall.Stat_t
 	for {

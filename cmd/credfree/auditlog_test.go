@@ -96,6 +96,7 @@ func TestAuditLogUnderTrouble(t *testing.T) {
 
 	keep()
 	check(t, os.Remove(path))
+	time.Sleep(time.Millisecond) // as long as a busy file may go unlooked at
 	fine("deleted")
 	keep()
 	check(t, os.RemoveAll(dir))

@@ -290,6 +290,18 @@ func benchService(dir string) *service {
 // ours, and the system calls it makes. Its figures are steadier than those of
 // BenchmarkHitPath, and tell what a change is worth.
 func BenchmarkHandler(b *testing.B) {
+	for _, spans := range []string{"spans-off", "spans/otlp-100-percent"} {
+		b.Run(spans, func(b *testing.B) {
+			for _, variable := range collectorFor(b, spans) {
+				name, value, _ := strings.Cut(variable, "=")
+				b.Setenv(name, value)
+			}
+			benchHandler(b)
+		})
+	}
+}
+
+func benchHandler(b *testing.B) {
 	s := benchService(b.TempDir())
 	b.Cleanup(func() { check(b, s.closeListeners()) })
 	client, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", s.agentsAddr())
