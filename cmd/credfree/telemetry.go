@@ -20,7 +20,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
-	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -105,16 +104,12 @@ func (t *telemetry) traces(ctx context.Context, res *resource.Resource, complain
 	if sdkDisabled() {
 		return nil
 	}
-	var options []autoexport.SpanOption
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
-		options = append(options, autoexport.WithFallbackSpanExporter(noSpans))
-	}
-	exporter, err := spanExporter(ctx, options...)
+	exporter, err := spanExporter(ctx)
 	if err != nil {
 		return fmt.Errorf("OTEL_TRACES_EXPORTER: %w", err)
 	}
 	providerOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(sampler{})}
-	if _, none := exporter.(nowhere); !none && !autoexport.IsNoneSpanExporter(exporter) {
+	if exporter != nil {
 		t.outbox = newOutbox(exporter, complain)
 		providerOptions = append(providerOptions, sdktrace.WithSpanProcessor(t.outbox))
 		t.exporters["traces"] = exporterName("OTEL_TRACES_EXPORTER")
@@ -183,14 +178,6 @@ func pushReader(ctx context.Context) (sdkmetric.Reader, error) {
 	return reader, nil
 }
 
-// spanExporter is the one that OTEL_TRACES_EXPORTER names.
-func spanExporter(ctx context.Context, options ...autoexport.SpanOption) (sdktrace.SpanExporter, error) {
-	if os.Getenv("OTEL_TRACES_EXPORTER") == "console" { // standard output is the audit log's
-		return stdouttrace.New(stdouttrace.WithWriter(os.Stderr))
-	}
-	return autoexport.NewSpanExporter(ctx, options...)
-}
-
 // observe publishes what became of the telemetry itself.
 func (t *telemetry) observe() error {
 	meter := t.meter()
@@ -226,14 +213,6 @@ func (t *telemetry) instrument(base http.RoundTripper) http.RoundTripper {
 		otelhttp.WithTracerProvider(t.tracers), otelhttp.WithMeterProvider(t.meters),
 		otelhttp.WithPropagators(propagation.NewCompositeTextMapPropagator()))
 }
-
-// nowhere is where spans go when no variable says otherwise.
-type nowhere struct{}
-
-func noSpans(context.Context) (sdktrace.SpanExporter, error) { return nowhere{}, nil }
-
-func (nowhere) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return nil }
-func (nowhere) Shutdown(context.Context) error                             { return nil }
 
 // Time for the end: for requests under way, and for telemetry.
 const (
