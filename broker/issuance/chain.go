@@ -145,6 +145,20 @@ func (c *Chain) Begin() error {
 	return c.begin()
 }
 
+// Reopen goes over to the file that the path of the sink names now, as
+// File.Reopen does, and begins it before any line. Other sinks are as they were.
+func (c *Chain) Reopen() error {
+	if c.file == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.file.Reopen(); err != nil {
+		return err
+	}
+	return c.begin()
+}
+
 func (c *Chain) begin() error {
 	if c.file != nil {
 		fresh, err := c.file.isFresh()

@@ -160,12 +160,11 @@ func TestChainGoesOn(t *testing.T) {
 		do(recorder, chain, file)
 		check(t, file.Close())
 	}
-	run(func(recorder *issuance.Recorder, chain *issuance.Chain, file *issuance.File) {
+	run(func(recorder *issuance.Recorder, chain *issuance.Chain, _ *issuance.File) {
 		issue(t, recorder, "a", "b")
 		check(t, os.Rename(path, path+".1"))
 		issue(t, recorder, "c")
-		check(t, file.Reopen())
-		check(t, chain.Begin()) // and no line
+		check(t, chain.Reopen()) // and no line
 	})
 	run(func(recorder *issuance.Recorder, _ *issuance.Chain, _ *issuance.File) { issue(t, recorder, "d") })
 	copied := content(t, path)
@@ -257,8 +256,7 @@ func TestChainUnderConcurrency(t *testing.T) {
 	}
 	for i := range 5 {
 		check(t, os.Rename(path, fmt.Sprintf("%s.%d", path, i)))
-		check(t, file.Reopen())
-		check(t, chain.Begin())
+		check(t, chain.Reopen())
 	}
 	all.Wait()
 	var logs []string

@@ -67,26 +67,19 @@ func openAuditLog(c *cli.Context, stdout io.Writer) (*auditLog, error) {
 		return nil, errors.Join(fail(exitError, fmt.Errorf("the chain of the audit log cannot be continued: %w", err), "the broker has to be able to read the file, too"), a.close())
 	}
 	a.sink = a.chain
-	a.begin()
+	_ = a.chain.Begin() // when it cannot, it does so before the next line, or there is no line
 	return a, nil
-}
-
-// begin writes what a chain begins a file with. When it cannot, it does so
-// before the next line, or there is no line.
-func (a *auditLog) begin() {
-	if a.chain != nil {
-		_ = a.chain.Begin()
-	}
 }
 
 // reopen goes over to the file that the path names now.
 func (a *auditLog) reopen() error {
-	if a.file == nil {
+	switch {
+	case a.file == nil:
 		return nil
+	case a.chain != nil:
+		return a.chain.Reopen()
 	}
-	err := a.file.Reopen()
-	a.begin()
-	return err
+	return a.file.Reopen()
 }
 
 func (a *auditLog) close() error {
