@@ -51,9 +51,8 @@ const (
 // asServer is the kind of the spans, made once.
 var asServer = trace.WithSpanKind(trace.SpanKindServer)
 
-// attributes are all attributes of a finished record.
-func (r *Record) attributes() []attribute.KeyValue {
-	attrs := make([]attribute.KeyValue, 0, 34)
+// attributes appends all attributes of a finished record.
+func (r *Record) attributes(attrs []attribute.KeyValue) []attribute.KeyValue {
 	text := func(key attribute.Key, value string) {
 		if value != "" {
 			attrs = append(attrs, key.String(value))

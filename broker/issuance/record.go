@@ -96,6 +96,7 @@ type Record struct {
 
 	Age time.Duration // of the token that is handed out
 
+	opened        bool // by Open, for work under its span
 	span          trace.Span
 	context       trace.SpanContext // instead of a span's
 	above, shared trace.SpanContext // of the caller, and of whose exchange this one joined
@@ -112,7 +113,7 @@ func NewRecord() *Record { return records.Get().(*Record) }
 // returns it again. A record that was opened stays whose it is, since work under
 // its span may go on.
 func (r *Record) Free() {
-	if r.span == nil {
+	if !r.opened {
 		*r = Record{}
 		records.Put(r)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -91,6 +92,11 @@ func (r *Recorder) Remembers() bool { return r.memory != nil }
 // of all others is made when they are closed, with the record's start time. A
 // span that is open stays.
 func (r *Recorder) Open(ctx context.Context, rec *Record) context.Context {
+	rec.opened = true
+	return r.open(ctx, rec)
+}
+
+func (r *Recorder) open(ctx context.Context, rec *Record) context.Context {
 	if rec.span != nil {
 		return trace.ContextWithSpan(ctx, rec.span)
 	}
@@ -166,7 +172,7 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 		rec.above = trace.SpanContextFromContext(ctx)
 		rec.context = r.untraced(rec.above)
 	} else {
-		ctx = r.Open(ctx, rec) // the metrics' exemplars are to name this span, not the caller's
+		ctx = r.open(ctx, rec) // the metrics' exemplars are to name this span, not the caller's
 	}
 	end := time.Now()
 	err := r.audit.write(rec, end, rec.SpanContext())
@@ -177,7 +183,7 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 			err = nil
 		} else {
 			rec.Decision, rec.Reason = Fail, ReasonAudit
-			ctx = r.Open(ctx, rec)
+			ctx = r.open(ctx, rec)
 		}
 	}
 	if rec.Decision == Fail && rec.Reason != ReasonAudit {
@@ -217,10 +223,16 @@ func (r *Recorder) untraced(parent trace.SpanContext) trace.SpanContext {
 	return trace.NewSpanContext(id)
 }
 
+// attributeLists are for the attributes of spans, until these have them.
+var attributeLists = sync.Pool{New: func() any { return new([]attribute.KeyValue) }}
+
 // finish ends the record's span.
 func (r *Record) finish(end time.Time) {
 	if r.span.IsRecording() {
-		r.span.SetAttributes(r.attributes()...)
+		room := attributeLists.Get().(*[]attribute.KeyValue)
+		*room = r.attributes((*room)[:0])
+		r.span.SetAttributes(*room...) // which copies them
+		attributeLists.Put(room)
 		if r.Decision == Fail {
 			r.span.SetStatus(codes.Error, r.Reason)
 		}
