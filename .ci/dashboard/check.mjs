@@ -4,10 +4,13 @@ import assert from "node:assert/strict";
 import { readFileSync, mkdtempSync, mkdirSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
+import { defaultDashboard } from "@grafana/schema";
 import { chromium } from "playwright-core";
 
-const { PROMETHEUS, BEGAN, SCREENSHOTS } = process.env;
+const { PROMETHEUS, BEGAN, DASHBOARD, SCREENSHOTS } = process.env;
 const ok = (what) => console.log(`ok: ${what}`);
+const { schemaVersion } = JSON.parse(readFileSync(DASHBOARD, "utf8"));
+assert.ok(schemaVersion <= defaultDashboard.schemaVersion, `Grafana knows schema version ${defaultDashboard.schemaVersion}, and not yet ${schemaVersion}`);
 const now = Math.floor(Date.now() / 1000);
 
 // Grafana's fonts and icons, at the addresses where Grafana has them.
@@ -97,6 +100,7 @@ const inspect = async (report, empty, where) => {
     for (const name of panel.names) if (!name.trim() || /[{}]|^Value|:\s*$|^\s*:|^\/|\/$/.test(name) || panel.expressions.includes(name)) fault(`a series is called ${JSON.stringify(name)}`);
     if (new Set(panel.names).size !== panel.names.length) fault(`series share a name: ${panel.names}`);
     if (panel.texts.some((text) => /NaN|undefined|null|Inf/.test(text))) fault(`it says ${panel.texts}`);
+    if (panel.changed?.length) fault(`it shows these in other words: ${panel.changed}`);
     if (panel.points === 0 && !panel.blank) fault("it has no points");
     if (empty === emptyWhileBusy && panel.wantsExemplars && (panel.exemplars === 0 || seen.exemplars === 0)) fault(`${panel.exemplars} exemplars, ${seen.exemplars} drawn`);
     switch (panel.type) {
@@ -134,7 +138,6 @@ for (const panel of one.panels) if (panel.error) problems.push(`of one agent: ${
 const idle = await open([["namespace", "spare"]]);
 await inspect(idle, emptyWhileIdle, "idle");
 await shoot("dashboard-idle");
-if (process.env.DEBUG) console.log(JSON.stringify({ busy, idle }, null, 1));
 assert.deepEqual([...problems, ...faults], []);
 ok(`${count} panels draw what a real Prometheus says of live brokers, with Grafana's own libraries, in the dark and in the light`);
 await context.close();

@@ -88,7 +88,7 @@ function Big(props: Props<StatPanel>) {
 }
 
 // Shown is what a panel shows, in words.
-export interface Shown { names: string[]; points: number; rows: number; texts: string[]; blank?: boolean }
+export interface Shown { names: string[]; points: number; rows: number; texts: string[]; changed?: string[]; blank?: boolean }
 
 export function shown(drawing: Drawing): Shown {
   const { panel, frames } = drawing;
@@ -102,6 +102,8 @@ export function shown(drawing: Drawing): Shown {
     names: fields.map(({ frame, field }) => getFieldDisplayName(field, frame, frames)),
     points: fields.reduce((sum, { field }) => sum + field.values.filter((value) => typeof value === "string" || Number.isFinite(value)).length, 0),
     rows: panel.type === "table" ? frames[0]?.length ?? 0 : 0,
-    texts: panel.type === "table" ? fields.map(({ field }) => String(field.display?.(field.values[0]).text ?? "")) : [],
+    texts: panel.type === "table" ? fields.flatMap(({ field }) => field.values.map((value) => String(field.display!(value).text))) : [],
+    // A label that looks like a number is none.
+    changed: panel.type === "table" ? fields.filter(({ field }) => field.type === FieldType.string && !field.config.mappings).flatMap(({ field }) => field.values.filter((value) => field.display!(value).text !== value)) : [],
   };
 }
