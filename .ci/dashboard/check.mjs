@@ -97,9 +97,10 @@ const inspect = async (report, empty, where) => {
       continue;
     }
     if (empty[panel.title]) fault(`it is not empty: ${empty[panel.title]}`);
-    for (const name of panel.names) if (!name.trim() || /[{}]|^Value|:\s*$|^\s*:|^\/|\/$/.test(name) || panel.expressions.includes(name)) fault(`a series is called ${JSON.stringify(name)}`);
+    for (const name of panel.names) if (!name.trim() || /[{}]|^Value|^Time$|:\s*$|^\s*:|^\/|\/$/.test(name) || panel.expressions.includes(name)) fault(`a series is called ${JSON.stringify(name)}`);
     if (new Set(panel.names).size !== panel.names.length) fault(`series share a name: ${panel.names}`);
     if (panel.texts.some((text) => /NaN|undefined|null|Inf/.test(text))) fault(`it says ${panel.texts}`);
+    if (empty === emptyWhileBusy && panel.unmatched.length) fault(`nothing is called ${panel.unmatched}, which an override is for`);
     if (panel.changed?.length) fault(`it shows these in other words: ${panel.changed}`);
     if (panel.points === 0 && !panel.blank) fault("it has no points");
     if (empty === emptyWhileBusy && panel.wantsExemplars && (panel.exemplars === 0 || seen.exemplars === 0)) fault(`${panel.exemplars} exemplars, ${seen.exemplars} drawn`);

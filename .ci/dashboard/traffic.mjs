@@ -39,10 +39,10 @@ const assistant = socket("support-0", "assistant"), archivist = socket("support-
 const tcp = { hostname: "127.0.0.1", port: new URL(TCP).port, headers: { Host: "localhost" } };
 
 // What happens once, and when.
-const policy = join(LAB, "support-0.yaml"), without = readFileSync(policy, "utf8").replace(/\n  visitor:[^]*$/, "\n");
+const policy = join(LAB, "research-0.yaml"), without = readFileSync(policy, "utf8").replace(/\n  visitor:[^]*$/, "\n");
 const events = [
   [0, () => entra({ delay: "60ms", lifetime: "30s" })],
-  [2, () => own(socket("support-0", "visitor"), graph)],
+  [2, () => own(socket("research-0", "visitor"), graph)],
   [14, () => writeFileSync(policy, without)], // the visitor's token is purged
   [18, () => entra({ status: 429, retryAfter: "6" })],
   [22, () => entra({ delay: "120ms", lifetime: "75m" })],

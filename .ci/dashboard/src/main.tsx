@@ -7,12 +7,12 @@ import { Component, useEffect, useState, type ReactNode } from "react";
 import { createRoot } from "react-dom/client";
 import { dashboard } from "./dashboard.gen";
 import { prepared } from "./fields";
-import { empty, Panel, shown, type Drawing, type Shown } from "./panels";
+import { empty, Panel, shown, unmatched, type Drawing, type Shown } from "./panels";
 import { Prometheus, type Exemplar } from "./prometheus";
 import type { DrawnPanel, Shape } from "./shape";
 import { builtIn, chosen, interpolate, stepOf, type Values } from "./variables";
 
-interface Report extends Partial<Shown> { id: number; type: string; title: string; empty?: boolean; exemplars?: number; wantsExemplars?: boolean; expressions?: string[]; error?: string }
+interface Report extends Partial<Shown> { id: number; type: string; title: string; empty?: boolean; exemplars?: number; wantsExemplars?: boolean; unmatched?: string[]; expressions?: string[]; error?: string }
 declare global {
   interface Window { report?: { offered: Values; panels: Report[] } }
 }
@@ -95,7 +95,7 @@ async function main() {
     if (panel.type === "row") return { id, type, title: title! };
     const its = await load(panel, source, values);
     loaded.set(id, its);
-    const report: Report = { id, type, title: title!, empty: empty(its.drawing), exemplars: its.drawing.exemplars.filter((e) => e.traceID !== "").length, wantsExemplars: panel.targets.some((t) => t.exemplar), expressions: its.expressions, error: its.error };
+    const report: Report = { id, type, title: title!, empty: empty(its.drawing), exemplars: its.drawing.exemplars.filter((e) => e.traceID !== "").length, wantsExemplars: panel.targets.some((t) => t.exemplar), unmatched: unmatched(its.drawing), expressions: its.expressions, error: its.error };
     try {
       Object.assign(report, shown(its.drawing));
     } catch (e) {

@@ -1,5 +1,5 @@
 // Draws a panel with Grafana's own components, in the way of its own panels.
-import { FieldType, getDisplayValueAlignmentFactors, getFieldDisplayName, getFieldDisplayValues, type DataFrame, type FieldDisplay, type GrafanaTheme2, type TimeRange, type VizOrientation } from "@grafana/data";
+import { fieldMatchers, FieldType, getDisplayValueAlignmentFactors, getFieldDisplayName, getFieldDisplayValues, type DataFrame, type FieldDisplay, type GrafanaTheme2, type TimeRange, type VizOrientation } from "@grafana/data";
 import { BarGauge, BigValue, TimeSeries, VizRepeater } from "@grafana/ui";
 import { TableNG } from "@grafana/ui/unstable";
 import type { ComponentProps } from "react";
@@ -86,6 +86,10 @@ function Big(props: Props<StatPanel>) {
     />
   );
 }
+
+// unmatched are the overrides that are of no field.
+export const unmatched = ({ panel, frames }: Drawing) => panel.fieldConfig.overrides.map(({ matcher }) => matcher)
+  .filter(({ id, options }) => !frames.some((frame) => frame.fields.some((field) => fieldMatchers.get(id).get(options)(field, frame, frames)))).map(({ options }) => options);
 
 // Shown is what a panel shows, in words.
 export interface Shown { names: string[]; points: number; rows: number; texts: string[]; changed?: string[]; blank?: boolean }

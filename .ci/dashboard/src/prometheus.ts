@@ -29,6 +29,9 @@ export class Prometheus {
     const { result } = query.instant
       ? await this.get<{ result: Series[] }>("query", { query: expr, time: String(to) })
       : await this.get<{ result: Series[] }>("query_range", { query: expr, start: String(from), end: String(to), step: String(step) });
+    for (const [, label] of (query.legendFormat ?? "").matchAll(written)) {
+      if (result.length > 0 && !result.some((series) => label! in series.metric)) throw new Error(`nothing has the label ${label} of the legend ${query.legendFormat}`);
+    }
     switch (query.format) {
       case "table": return tables(query, result);
       case "heatmap": return heatmap(query, result);
@@ -49,13 +52,14 @@ export class Prometheus {
   }
 }
 
+const written = /\{\{\s*(.+?)\s*\}\}/g; // labels in a legend
 const number = (text: string) => Number(text.replace("Inf", "Infinity"));
 const points = (series: Series) => series.values ?? (series.value ? [series.value] : []);
 
 // named is what the legend says; without a format, or where nothing is left of it,
 // what Prometheus calls the series.
 function named(query: Query, labels: Labels, expr: string): string | undefined {
-  if (query.legendFormat) return query.legendFormat.replace(/\{\{\s*(.+?)\s*\}\}/g, (_, label: string) => labels[label] ?? "") || undefined;
+  if (query.legendFormat) return query.legendFormat.replace(written, (_, label: string) => labels[label] ?? "") || undefined;
   const pairs = Object.entries(labels).map(([label, value]) => `${label}="${value}"`).join(", ");
   return pairs ? `{${pairs}}` : expr;
 }
@@ -91,6 +95,8 @@ function tables(query: Query, result: Series[]): DataFrame[] {
 function heatmap(query: Query, result: Series[]): DataFrame[] {
   const sorted = result.toSorted((a, b) => number(a.metric.le!) - number(b.metric.le!));
   if (sorted.length === 0) return [];
+  // Prometheus calls a bucket 1.0 when it scrapes it, and 1 when it is sent.
+  if (new Set(sorted.map((series) => number(series.metric.le!))).size !== sorted.length) throw new Error(`buckets are there twice: ${sorted.map((series) => series.metric.le)}`);
   const times = [...new Set(sorted.flatMap((series) => points(series).map(([time]) => time)))].sort((a, b) => a - b);
   const counts = sorted.map((series) => new Map(points(series).map(([time, value]) => [time, number(value)])));
   return [createDataFrame({

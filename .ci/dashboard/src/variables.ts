@@ -43,7 +43,7 @@ export function builtIn(text: string, range: TimeRange, step: number, scrape: nu
     __range: Math.round((range.to.valueOf() - range.from.valueOf()) / 1000),
   };
   for (const [name, seconds] of Object.entries(spans)) text = text.replaceAll(new RegExp(`\\$${name}\\b|\\$\\{${name}\\}`, "g"), `${seconds}s`);
-  const unknown = /\$\{?\w+/.exec(text);
+  const unknown = /\$\{?[a-z_]\w*/i.exec(text); // $1 is of a regular expression
   if (unknown) throw new Error(`nobody knows the variable ${unknown[0]} in ${text}`);
   return text;
 }
