@@ -103,9 +103,12 @@ func unitTests(t *testing.T, file string) []byte {
 	return text
 }
 
-// What a broker answers at /metrics is as Prometheus wants it: names, units, help.
+// What a broker and the webhook answer at /metrics is as Prometheus wants it:
+// names, units, help.
 func TestPromtoolTakesTheMetrics(t *testing.T) {
-	if out, problems := promtool(t, live(t), "check", "metrics"); out+problems != "" {
-		t.Errorf("got %s%s", out, problems)
+	for of, text := range map[string]string{"broker": live(t), "webhook": liveWebhook(t)} {
+		if out, problems := promtool(t, text, "check", "metrics"); out+problems != "" {
+			t.Errorf("%s: got %s%s", of, out, problems)
+		}
 	}
 }
