@@ -45,7 +45,7 @@ const page = await context.newPage();
 const open = async (choice) => {
   const query = new URLSearchParams([["prometheus", PROMETHEUS], ["scrape", "1"], ["from", String(Number(BEGAN) + 4)], ["to", String(now)], ...choice]);
   await page.goto(`http://127.0.0.1:${server.address().port}/?${query}`);
-  await page.waitForFunction(() => window.report && document.querySelectorAll("[data-panel]").length === window.report.panels.length, null, { timeout: 15_000 }).catch((e) => { throw new Error(`${e.message}; ${faults.join("; ")}`); });
+  await page.waitForFunction(() => window.report && document.querySelectorAll("[data-panel]").length === window.report.panels.length, null, { timeout: 60_000 }).catch((e) => { throw new Error(`${e.message}; ${faults.join("; ")}`); });
   // Tables leave out what is out of sight.
   await page.setViewportSize({ width: 1632, height: await page.evaluate(() => document.documentElement.scrollHeight) });
   await page.waitForFunction(() => [...document.querySelectorAll("[data-panel] canvas")].every((c) => c.width > 0));

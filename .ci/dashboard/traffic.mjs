@@ -7,7 +7,7 @@ import { request as secureRequest } from "node:https";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 
-const { LAB, MANAGE, TCP } = process.env;
+const { LAB, MANAGE, TCP, WEBHOOK, CERTIFICATE } = process.env;
 const graph = "https://graph.microsoft.com/.default";
 const users = readFileSync(join(LAB, "agent-user-token"), "utf8");
 const kept = new Map(); // a connection for each socket
@@ -33,6 +33,15 @@ const entra = (behavior) => {
   const body = JSON.stringify(behavior), { hostname, port } = new URL(MANAGE);
   return send(secureRequest, { hostname, port, path: "/behavior", method: "PUT", headers: { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) } }, body);
 };
+
+const [host, port] = WEBHOOK.split(":"), ca = readFileSync(CERTIFICATE);
+const review = (pod) => {
+  const body = JSON.stringify(pod ? { apiVersion: "admission.k8s.io/v1", kind: "AdmissionReview", request: { uid: "u", operation: "CREATE", namespace: "research", resource: { version: "v1", resource: "pods" }, object: pod } } : {});
+  return send(secureRequest, { host, port, servername: "localhost", ca, path: "/mutate", method: "POST", headers: { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) } }, body);
+};
+const labels = { "credfree.dev/inject": "true" };
+const good = { metadata: { labels, annotations: { "credfree.dev/policy": "agents", "credfree.dev/agent.worker": "researcher" } }, spec: { containers: [{ name: "worker", image: "worker", securityContext: { runAsUser: 10001 } }] } };
+const bad = { metadata: { labels }, spec: { containers: [] } };
 
 const researcher = socket("research-0", "researcher"), mailer = socket("research-0", "mailer"), invoices = socket("research-0", "invoices");
 const assistant = socket("support-0", "assistant"), archivist = socket("support-0", "archivist");
@@ -68,9 +77,11 @@ for (let tick = 0; working; tick++) {
   if (tick % 7 === 0) work.push(noted("denied", own(invoices, graph)), noted("stranger", own(tcp, graph)), noted("bad user", forUser(assistant, `${users.slice(0, -6)}AAAAAA`)));
   if (tick % 11 === 0) work.push(noted("expired", own(archivist, graph)), noted("gone", call(researcher, "/call/gone/x")), noted("ghost", own(invoices, "https://vault.azure.net/.default", { identity: "ghost" })));
   if (tick % 20 === 0) work.push(...Array.from({ length: 4 }, () => noted("new", own(researcher, "https://vault.azure.net/.default", { claims: JSON.stringify({ access_token: { nbf: { essential: true, value: String(Math.floor(Date.now() / 1000)) } } }) }))));
+  if (tick % 5 === 0) work.push(noted("pod", review(good)));
+  if (tick % 23 === 0) work.push(noted("pod", review(bad)), noted("no pod", review()));
   await Promise.all(work);
   await pause(200);
 }
-for (const what of ["researcher", "assistant", "mailer", "user", "call", "vault", "new"]) assert.ok(statuses[what].has(200) || statuses[what].has(404), `${what}: ${[...statuses[what]]}`);
-for (const what of ["denied", "stranger", "bad user", "expired", "ghost", "gone"]) assert.ok(!statuses[what].has(200), `${what}: ${[...statuses[what]]}`);
+for (const what of ["researcher", "assistant", "mailer", "user", "call", "vault", "new", "pod"]) assert.ok(statuses[what].has(200) || statuses[what].has(404), `${what}: ${[...statuses[what]]}`);
+for (const what of ["denied", "stranger", "bad user", "expired", "ghost", "gone", "no pod"]) assert.ok(!statuses[what].has(200), `${what}: ${[...statuses[what]]}`);
 console.log(Object.entries(statuses).map(([what, its]) => `${what}: ${[...its]}`).join("; "));
