@@ -134,8 +134,14 @@ await shoot("dashboard-dark");
 const light = await open([["theme", "light"]]);
 await inspect(light, emptyWhileBusy, "light");
 await shoot("dashboard-light");
-const one = await open([["agent", "mailer"], ["namespace", "research"]]);
-for (const panel of one.panels) if (panel.error) problems.push(`of one agent: ${panel.title}: ${panel.error}`);
+for (const agents of [["mailer"], ["mailer", "researcher"]]) {
+  const chosen = await open([["namespace", "research"], ...agents.map((agent) => ["agent", agent])]);
+  for (const panel of chosen.panels) if (panel.error) problems.push(`of ${agents}: ${panel.title}: ${panel.error}`);
+  const { names } = chosen.panels.find((panel) => panel.title === "Tokens handed out, by agent");
+  if (names.toSorted().join() !== agents.join()) problems.push(`of ${agents}: tokens of ${names}`);
+}
+const { namespace, agent } = busy.offered;
+if (namespace.join() !== "research,spare,support" || !["archivist", "assistant", "invoices", "mailer", "researcher"].every((name) => agent.includes(name))) problems.push(`the variables offer ${namespace} and ${agent}`);
 const idle = await open([["namespace", "spare"]]);
 await inspect(idle, emptyWhileIdle, "idle");
 await shoot("dashboard-idle");
