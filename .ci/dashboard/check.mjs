@@ -49,6 +49,7 @@ const open = async (choice) => {
   // Tables leave out what is out of sight.
   await page.setViewportSize({ width: 1632, height: await page.evaluate(() => document.documentElement.scrollHeight) });
   await page.waitForFunction(() => [...document.querySelectorAll("[data-panel] canvas")].every((c) => c.width > 0));
+  await page.waitForLoadState("networkidle"); // icons come last
   await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
   return page.evaluate(() => window.report);
 };
