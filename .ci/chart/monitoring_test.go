@@ -19,6 +19,9 @@ func TestMonitoringIsPackedAsItIs(t *testing.T) {
 	const rules = "groups:\n- name: credfree\n  rules:\n  - alert: A\n    expr: 'up{job=\"x\"} == 0'\n    annotations:\n      summary: 'down: {{ $labels.pod }}'\n"
 	const dashboard = "{\n  \"title\": \"{{pod}}\"\n}\n"
 	c := load(t, "charts/credfree")
+	if slices.ContainsFunc(c.Files, func(f *common.File) bool { return strings.HasSuffix(f.Name, ".png") }) {
+		t.Error("the README's picture is packed into the chart, and with it into each release's Secret")
+	}
 	webhook := c.Files[slices.IndexFunc(c.Files, func(f *common.File) bool { return f.Name == "files/webhook-rules.yaml" })]
 	c.Files = slices.DeleteFunc(c.Files, func(f *common.File) bool { return strings.HasPrefix(f.Name, "files/") })
 	if _, err := render(t, c, monitored, cluster{}); err == nil || !strings.Contains(err.Error(), "packed without files/") {

@@ -7,16 +7,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/promqltest"
 )
 
-// Each alert fires when it should, and not when it should not, after an hour.
-func TestAlerts(t *testing.T) {
+// firings are, of each alert, metrics of an hour, and how often it fires at its end.
+type firings map[string][]struct {
+	name, series string
+	fires        int
+}
+
+func cases() firings {
 	const at = `{namespace="agents",pod="research-0"`
-	for alert, cases := range map[string][]struct {
-		name, series string
-		fires        int // how many
-	}{
+	return firings{
 		"CredfreeDenials": {
 			{"a tenth is denied", `credfree_token_requests_total` + at + `,agent="a",decision="deny",reason="scope_not_allowed"} 0+1x60
 credfree_token_requests_total` + at + `,agent="a",decision="allow",reason=""} 0+9x60`, 1},
@@ -103,7 +106,31 @@ credfree_user_key_fetches_total` + at + `,outcome="done"} 0+1x60`, 0},
 			{"of another", `kube_pod_container_status_restarts_total` + at + `,container="agent"} 0+1x60`, 0},
 			{"three", `kube_pod_container_status_restarts_total` + at + `,container="credfree"} 0x20 1x20 3x20`, 0},
 		},
-	} {
+		"CredfreeWebhookAway": {
+			{"none is scraped", `up` + at + `} 1x60`, 1},
+			{"one is", `credfree_webhook_certificate_expires_in_seconds` + at + `} 86400x60`, 0},
+			{"one was, three minutes ago", `credfree_webhook_certificate_expires_in_seconds` + at + `} 86400x56 stale`, 0},
+		},
+		"CredfreeWebhookCertificate": {
+			{"tomorrow", `credfree_webhook_certificate_expires_in_seconds` + at + `} 86400x60`, 1},
+			{"next month", `credfree_webhook_certificate_expires_in_seconds` + at + `} 2592000x60`, 0},
+			{"of another replica", `credfree_webhook_certificate_expires_in_seconds` + at + `} 86400x60
+credfree_webhook_certificate_expires_in_seconds{namespace="agents",pod="research-1"} 2592000x60`, 1},
+		},
+		"CredfreeWebhookFails": {
+			{"service accounts cannot be read", `credfree_webhook_admissions_total` + at + `,outcome="failed"} 0+1x60`, 1},
+			{"pods are refused", `credfree_webhook_admissions_total` + at + `,outcome="refused"} 0+1x60`, 0},
+		},
+		"CredfreePodsRefused": {
+			{"again and again", `credfree_webhook_admissions_total` + at + `,outcome="refused"} 0+1x60`, 1},
+			{"once", `credfree_webhook_admissions_total` + at + `,outcome="refused"} 0x55 1x5`, 0},
+		},
+	}
+}
+
+// Each alert fires when it should, and not when it should not, after an hour.
+func TestAlerts(t *testing.T) {
+	for alert, cases := range cases() {
 		rules := alerts(t)
 		i := slices.IndexFunc(rules, func(r rule) bool { return r.Alert == alert })
 		if i < 0 {
@@ -111,12 +138,15 @@ credfree_user_key_fetches_total` + at + `,outcome="done"} 0+1x60`, 0},
 			continue
 		}
 		for _, c := range cases {
-			if got := firing(t, rules[i], c.series); got != c.fires {
+			if got := len(firing(t, rules[i], c.series)); got != c.fires {
 				t.Errorf("%s, %s: %d fire, want %d", alert, c.name, got, c.fires)
 			}
 		}
 	}
 	for _, r := range alerts(t) {
+		if len(cases()[r.Alert]) == 0 {
+			t.Errorf("nobody knows when %s fires", r.Alert)
+		}
 		for _, part := range []string{r.Annotations["summary"], r.Annotations["description"], r.Labels["severity"]} {
 			if part == "" {
 				t.Errorf("%s says too little", r.Alert)
@@ -125,14 +155,15 @@ credfree_user_key_fetches_total` + at + `,outcome="done"} 0+1x60`, 0},
 	}
 }
 
-// firing counts what fires after an hour: what the expression held for as long as
-// the rule wants.
-func firing(t *testing.T, r rule, series string) int {
+// firing are the labels of what fires after an hour: what the expression held for
+// as long as the rule wants.
+func firing(t *testing.T, r rule, series string) []labels.Labels {
 	t.Helper()
 	storage := promqltest.LoadedStorage(t, "load 1m\n  "+strings.ReplaceAll(series, "\n", "\n  ")+"\n")
 	defer storage.Close()
 	e := engine(t)
 	held := map[string]int{}
+	var fires []labels.Labels
 	minutes := int(time.Duration(r.For)/time.Minute) + 1
 	for back := range minutes {
 		q, err := e.NewInstantQuery(t.Context(), storage, nil, r.Expr, time.Unix(0, 0).Add(time.Duration(60-back)*time.Minute))
@@ -144,15 +175,12 @@ func firing(t *testing.T, r rule, series string) int {
 			t.Fatalf("%s: %v", r.Alert, err)
 		}
 		for _, sample := range vector {
-			held[sample.Metric.DropMetricName().String()]++
+			its := sample.Metric.DropMetricName()
+			if held[its.String()]++; held[its.String()] == minutes {
+				fires = append(fires, its.Copy())
+			}
 		}
 		q.Close()
 	}
-	count := 0
-	for _, times := range held {
-		if times == minutes {
-			count++
-		}
-	}
-	return count
+	return fires
 }

@@ -57,15 +57,20 @@ func (s *started) stop() {
 	_ = s.Wait() // ended by a signal, or with telemetry that was not exported
 }
 
+// build makes the program, in a folder.
+func build(dir string) error {
+	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "credfree"), "./cmd/credfree")
+	cmd.Dir, cmd.Stderr, cmd.Env = root, os.Stderr, append(os.Environ(), "GOFLAGS=-trimpath")
+	return cmd.Run()
+}
+
 func scrape() (string, error) {
 	dir, err := os.MkdirTemp("", "credfree-rules-")
 	if err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "credfree"), "./cmd/credfree")
-	build.Dir, build.Stderr, build.Env = root, os.Stderr, append(os.Environ(), "GOFLAGS=-trimpath")
-	if err := build.Run(); err != nil {
+	if err := build(dir); err != nil {
 		return "", err
 	}
 	emulator, err := start(dir, "ready: ", "emulator", "--dir", dir, "--listen", "127.0.0.1:0", "--issuer-listen", "127.0.0.1:0", "--token-lifetime", "4s")
