@@ -40,13 +40,15 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Verifier verifies the tokens of one authority. It is safe for concurrent use, and
-// remembers keys but no tokens.
+// Verifier verifies the tokens of one authority. It is safe for concurrent use. Of a
+// token that comes again it remembers what it says and that its signature was good,
+// by a hash of it, and never the token.
 type Verifier struct {
 	cfg Config
 
 	mu      sync.Mutex // guards the rest; not held while fetching or verifying
 	tenants *simplelru.LRU[string, *keySet]
+	known   *simplelru.LRU[digest, *known]
 	running map[*flight]struct{}
 	closed  bool
 	fetches Fetches
@@ -78,10 +80,14 @@ func New(cfg Config) (*Verifier, error) {
 	if err != nil {
 		problems = append(problems, err)
 	}
+	seen, err := simplelru.NewLRU[digest, *known](maxKnown, nil)
+	if err != nil {
+		problems = append(problems, err)
+	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	return &Verifier{cfg: cfg, tenants: tenants, running: map[*flight]struct{}{}}, nil
+	return &Verifier{cfg: cfg, tenants: tenants, known: seen, running: map[*flight]struct{}{}}, nil
 }
 
 // Close ends the fetches that are under way and waits for them. Verify fails afterwards,
@@ -104,7 +110,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string, want Expectation) (Us
 	if failure != nil {
 		return User{}, failure
 	}
-	return v.user(&t.claims), nil // 6. Who is it?
+	return t.user, nil
 }
 
 // VerifyClaims is Verify for whoever wants to know all that the token says. payload
@@ -115,38 +121,59 @@ func (v *Verifier) VerifyClaims(ctx context.Context, raw string, want Expectatio
 	if failure != nil {
 		return User{}, secret.Text{}, failure
 	}
-	_, part, _ := strings.Cut(t.signed, ".")
+	_, rest, _ := strings.Cut(raw, ".")
+	part, _, _ := strings.Cut(rest, ".")
 	data, _ := decodePart(part) // parse has read it
-	return v.user(&t.claims), secret.New(string(data)), nil
+	return t.user, secret.New(string(data)), nil
 }
 
-func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (token, *Error) {
-	// 1. Is it a token, signed in the only way that is taken?
-	t, failure := parse(raw)
-	if failure != nil {
-		return token{}, failure
+// verify reads a token and verifies its signature once, as long as its tenant's keys
+// are what they were, and checks all else each time.
+func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (*known, *Error) {
+	of := digest(sha256.Sum256([]byte(raw)))
+	k := v.recall(of)
+	var t token
+	var failure *Error
+	if k == nil {
+		// 1. Is it a token, signed in the only way that is taken?
+		if t, failure = parse(raw); failure != nil {
+			return nil, failure
+		}
+		k = &known{keyID: t.keyID, claims: t.claims}
 	}
 	// 2. Is it for us? Nothing of it is proven yet.
-	if failure := v.checkAddress(&t.claims, want); failure != nil {
-		return token{}, failure
+	if failure := v.checkAddress(&k.claims, want); failure != nil {
+		return nil, failure
 	}
 	// 3. Did its tenant sign it?
-	key, failure := v.key(ctx, strings.ToLower(t.claims.TenantID), t.keyID)
+	key, failure := v.key(ctx, strings.ToLower(k.claims.TenantID), k.keyID)
 	if failure != nil {
-		return token{}, failure
+		return nil, failure
 	}
-	if failure := t.checkSignature(key); failure != nil {
-		return token{}, failure
+	fresh := k.key != key
+	if fresh && t.signature == nil { // the keys were fetched again since
+		if t, failure = parse(raw); failure != nil {
+			return nil, failure
+		}
+	}
+	if fresh {
+		if failure := t.checkSignature(key); failure != nil {
+			return nil, failure
+		}
 	}
 	// 4. Is it valid now?
-	if failure := t.claims.checkTimes(v.cfg.Now()); failure != nil {
-		return token{}, failure
+	if failure := k.claims.checkTimes(v.cfg.Now()); failure != nil {
+		return nil, failure
 	}
 	// 5. Did a user delegate something with it?
-	if failure := t.claims.checkKind(); failure != nil {
-		return token{}, failure
+	if failure := k.claims.checkKind(); failure != nil {
+		return nil, failure
 	}
-	return t, nil
+	if fresh {
+		k = &known{keyID: k.keyID, claims: k.claims, key: key, user: v.user(&k.claims)} // 6. Who is it?
+		v.remember(of, len(raw), k)
+	}
+	return k, nil
 }
 
 // checkSignature verifies the text as it came. A general JOSE library would encode the
