@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -111,6 +112,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	debug.FreeOSMemory() // what starting took, most of it parsing, is given back
+	useOneProcessor(os.Getenv)
 	s.logStart(c, audit, level)
 	if watched.ceiling.path != "" {
 		s.ceilingRead(p.Ceiling(), ceilingErr)
@@ -124,6 +126,15 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log.Info("stopped", "audit", audit.describe())
 	return nil
+}
+
+// useOneProcessor has one goroutine run at a time, unless GOMAXPROCS says
+// otherwise. An answer takes microseconds; handing parts of it to another thread
+// takes as long, and a sidecar has better things to leave a processor to.
+func useOneProcessor(getenv func(string) string) {
+	if getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	}
 }
 
 // tellPolicy logs what is worth knowing about a policy before it is in force.
