@@ -71,6 +71,9 @@ func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
+	if res, err = withInstance(res); err != nil {
+		return nil, err
+	}
 	if err := t.traces(ctx, res, complain, processors); err != nil {
 		return nil, err
 	}
@@ -96,6 +99,23 @@ func podFromEnv() []attribute.KeyValue {
 		}
 	}
 	return known
+}
+
+// withInstance tells the brokers of several pods apart, for back ends that look at
+// nothing else (service.instance.id, as OpenTelemetry makes it up in Kubernetes).
+func withInstance(res *resource.Resource) (*resource.Resource, error) {
+	value := func(key attribute.Key) string {
+		v, _ := res.Set().Value(key)
+		return v.AsString()
+	}
+	namespace, pod, container := value("k8s.namespace.name"), value("k8s.pod.name"), value("k8s.container.name")
+	if value("service.instance.id") != "" || namespace == "" || pod == "" {
+		return res, nil
+	}
+	if container == "" {
+		container = "credfree"
+	}
+	return resource.Merge(res, resource.NewSchemaless(attribute.String("service.instance.id", namespace+"."+pod+"."+container)))
 }
 
 func sdkDisabled() bool { return strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") }

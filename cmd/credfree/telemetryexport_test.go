@@ -56,7 +56,7 @@ func TestResource(t *testing.T) {
 	do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+graphScope)
 	spans := r.spans.GetSpans()
 	for key, want := range map[attribute.Key]string{"k8s.pod.name": "research-0", "k8s.namespace.name": "agents", "k8s.container.name": "credfree",
-		"k8s.serviceaccount.name": "research", "service.name": "broker-of-research", "service.version": buildVersion()} {
+		"service.instance.id": "agents.research-0.credfree", "k8s.serviceaccount.name": "research", "service.name": "broker-of-research", "service.version": buildVersion()} {
 		if value, _ := spans[0].Resource.Set().Value(key); value.AsString() != want {
 			t.Errorf("%s is %q, want %q", key, value.AsString(), want)
 		}
