@@ -88,7 +88,7 @@ func TestAttributesOfTheSourcesAreListed(t *testing.T) {
 		listed = append(listed, a.Key)
 	}
 	used := regexp.MustCompile(`attribute\.(?:Key|\w+)\("([\w]+\.[\w.]+)"`)
-	resource := []string{"service.name", "service.version"}
+	resource := []string{"service.name", "service.version", "service.instance.id"}
 	count := 0
 	tree := os.DirFS(root)
 	check(t, fs.WalkDir(tree, ".", func(path string, entry fs.DirEntry, err error) error {
