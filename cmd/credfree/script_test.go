@@ -50,7 +50,7 @@ func background(ts *testscript.TestScript, neg bool, args []string) {
 	path := filepath.SplitList(ts.Getenv("PATH"))
 	cmd := exec.Command(filepath.Join(path[0], args[1]), args[2:]...) //nolint:noctx // ended by the script's own end
 	cmd.Dir, cmd.Stdout, cmd.Stderr = ts.MkAbs("."), out, out
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "GOMAXPROCS="+ts.Getenv("GOMAXPROCS"))
 	ts.Check(cmd.Start())
 	ts.Defer(func() {
 		if err := errors.Join(cmd.Process.Signal(syscall.SIGTERM), cmd.Wait(), out.Close()); err != nil {
