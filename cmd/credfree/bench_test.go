@@ -44,7 +44,7 @@ func BenchmarkHitPath(b *testing.B) {
 		connections           int
 	}{
 		{"tcp/1", "broker", "tcp", 1}, {"tcp/16", "broker", "tcp", 16}, {"tcp/64", "broker", "tcp", 64}, {"unix/1", "broker", "unix", 1},
-		{"tcp/1/alike", "broker", "tcp", 1}, {"tcp/16/alike", "broker", "tcp", 16}, {"unix/1/alike", "broker", "unix", 1},
+		{"tcp/1/alike", "broker", "tcp", 1}, {"tcp/16/alike", "broker", "tcp", 16}, {"tcp/64/alike", "broker", "tcp", 64}, {"unix/1/alike", "broker", "unix", 1},
 		{"tcp/1/on-behalf-of", "broker", "tcp", 1}, {"unix/1/otlp-1-percent", "broker", "unix", 1},
 		{"tcp/1/otlp-1-percent", "broker", "tcp", 1}, {"tcp/1/otlp-100-percent", "broker", "tcp", 1},
 		{"tcp/1/bare-that-reads-the-body", "reader", "tcp", 1},

@@ -101,6 +101,7 @@ func otlpKind(kind trace.SpanKind) uint64 {
 		return uint64(tracepb.Span_SPAN_KIND_PRODUCER)
 	case trace.SpanKindConsumer:
 		return uint64(tracepb.Span_SPAN_KIND_CONSUMER)
+	case trace.SpanKindUnspecified:
 	}
 	return uint64(tracepb.Span_SPAN_KIND_UNSPECIFIED)
 }
@@ -111,6 +112,7 @@ func otlpStatus(code codes.Code) uint64 {
 		return uint64(tracepb.Status_STATUS_CODE_OK)
 	case codes.Error:
 		return uint64(tracepb.Status_STATUS_CODE_ERROR)
+	case codes.Unset:
 	}
 	return uint64(tracepb.Status_STATUS_CODE_UNSET)
 }
@@ -127,13 +129,15 @@ func appendAttributes(b []byte, field protowire.Number, attributes []attribute.K
 		case attribute.BOOL:
 			value = protowire.AppendVarint(protowire.AppendTag(value, fieldBool, protowire.VarintType), protowire.EncodeBool(kv.Value.AsBool()))
 		case attribute.INT64:
-			value = protowire.AppendVarint(protowire.AppendTag(value, fieldInt, protowire.VarintType), uint64(kv.Value.AsInt64())) //nolint:gosec // protobuf's own way
+			value = protowire.AppendVarint(protowire.AppendTag(value, fieldInt, protowire.VarintType), uint64(kv.Value.AsInt64()))
 		case attribute.STRINGSLICE:
 			var list []byte
 			for _, text := range kv.Value.AsStringSlice() {
 				list = appendBytes(list, fieldListed, appendString(nil, fieldString, text))
 			}
 			value = appendBytes(value, fieldList, list)
+		case attribute.EMPTY, attribute.FLOAT64, attribute.BOOLSLICE, attribute.INT64SLICE, attribute.FLOAT64SLICE, attribute.BYTESLICE, attribute.SLICE, attribute.MAP:
+			return nil, errUnusual
 		default:
 			return nil, errUnusual
 		}
