@@ -3,6 +3,8 @@ package rules
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -28,8 +30,8 @@ type started struct {
 	ready string // the line
 }
 
-func start(dir, pattern string, args ...string) (*started, error) {
-	cmd := exec.Command(filepath.Join(dir, "credfree"), args...)
+func start(pattern string, args ...string) (*started, error) {
+	cmd := exec.Command(filepath.Join(folder, "credfree"), args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -57,23 +59,37 @@ func (s *started) stop() {
 	_ = s.Wait() // ended by a signal, or with telemetry that was not exported
 }
 
-// build makes the program, in a folder.
-func build(dir string) error {
-	cmd := exec.Command("go", "build", "-o", filepath.Join(dir, "credfree"), "./cmd/credfree")
-	cmd.Dir, cmd.Stderr, cmd.Env = root, os.Stderr, append(os.Environ(), "GOFLAGS=-trimpath")
-	return cmd.Run()
+// folder has the program, and what its runs leave behind.
+var folder string
+
+func TestMain(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	if folder, err = os.MkdirTemp("", "credfree-rules-"); err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(folder)
+	build := exec.Command("go", "build", "-o", filepath.Join(folder, "credfree"), "./cmd/credfree")
+	build.Dir, build.Stderr, build.Env = root, os.Stderr, append(os.Environ(), "GOFLAGS=-trimpath")
+	if err := build.Run(); err != nil {
+		return 0, err
+	}
+	return m.Run(), nil
 }
 
 func scrape() (string, error) {
-	dir, err := os.MkdirTemp("", "credfree-rules-")
+	dir, err := os.MkdirTemp(folder, "broker-")
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
-	if err := build(dir); err != nil {
-		return "", err
-	}
-	emulator, err := start(dir, "ready: ", "emulator", "--dir", dir, "--listen", "127.0.0.1:0", "--issuer-listen", "127.0.0.1:0", "--token-lifetime", "4s")
+	emulator, err := start("ready: ", "emulator", "--dir", dir, "--listen", "127.0.0.1:0", "--issuer-listen", "127.0.0.1:0", "--token-lifetime", "4s")
 	if err != nil {
 		return "", err
 	}
@@ -91,7 +107,7 @@ func scrape() (string, error) {
 	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
 		return "", err
 	}
-	broker, err := start(dir, `"ready"`, "serve", "--config", file, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--audit-log", filepath.Join(dir, "audit.log"))
+	broker, err := start(`"ready"`, "serve", "--config", file, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--audit-log", filepath.Join(dir, "audit.log"))
 	if err != nil {
 		return "", err
 	}
@@ -104,7 +120,7 @@ func scrape() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return everything("http://"+ready.Agents, "http://"+ready.Admin, string(user), filepath.Join(dir, "workload-token"))
+	return everything("http://"+ready.Agents, ready.Admin, string(user), filepath.Join(dir, "workload-token"))
 }
 
 // everything asks in all ways that are counted, and returns the metrics.
@@ -135,21 +151,25 @@ func everything(agents, admin, user, workload string) (string, error) {
 		if strings.Contains(text, "credfree_token_refreshes_total{") {
 			_ = os.Remove(workload) // the emulator may put it back
 		}
-		resp, err := http.Get(admin + "/metrics")
-		if err != nil {
+		var err error
+		if text, err = metrics(admin); err != nil {
 			return "", err
 		}
-		read, err := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if err != nil {
-			return "", err
-		}
-		text = string(read)
 		if strings.Contains(text, `credfree_token_refreshes_total{agent="demo",reason="assertion`) && strings.Contains(text, "credfree_token_time_to_expiry_seconds{") {
 			break
 		}
 	}
 	return text, nil
+}
+
+// metrics is what a process says at /metrics.
+func metrics(address string) (string, error) {
+	resp, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(resp.Body)
+	return string(text), errors.Join(err, resp.Body.Close())
 }
 
 func live(t *testing.T) string {

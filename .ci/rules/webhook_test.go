@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"io"
 	"math/big"
 	"net/http"
 	"os"
@@ -25,12 +24,8 @@ import (
 var webhook = sync.OnceValues(scrapeWebhook)
 
 func scrapeWebhook() (string, error) {
-	dir, err := os.MkdirTemp("", "credfree-rules-")
+	dir, err := os.MkdirTemp(folder, "webhook-")
 	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	if err := build(dir); err != nil {
 		return "", err
 	}
 	roots, err := certificate(dir)
@@ -41,7 +36,7 @@ func scrapeWebhook() (string, error) {
 	if err := os.WriteFile(config, []byte(`{"image": "example.com/credfree:1"}`), 0o600); err != nil {
 		return "", err
 	}
-	inject, err := start(dir, `"ready"`, "inject", "--config", config, "--tls-cert", filepath.Join(dir, "tls.crt"), "--tls-key", filepath.Join(dir, "tls.key"),
+	inject, err := start(`"ready"`, "inject", "--config", config, "--tls-cert", filepath.Join(dir, "tls.crt"), "--tls-key", filepath.Join(dir, "tls.key"),
 		"--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--linger", "1ms")
 	if err != nil {
 		return "", err
@@ -61,12 +56,7 @@ func scrapeWebhook() (string, error) {
 		}
 		_ = resp.Body.Close()
 	}
-	resp, err := http.Get("http://" + ready.Health + "/metrics")
-	if err != nil {
-		return "", err
-	}
-	text, err := io.ReadAll(resp.Body)
-	return string(text), errors.Join(err, resp.Body.Close())
+	return metrics(ready.Health)
 }
 
 // certificate writes one for localhost, which is its own authority.

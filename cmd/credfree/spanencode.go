@@ -58,7 +58,7 @@ func appendSpan(b []byte, s sdktrace.ReadOnlySpan) ([]byte, error) {
 		b = appendBytes(b, fieldParent, id[:])
 	}
 	b = appendText(b, fieldName, s.Name())
-	b = appendNumber(b, fieldKind, otlpKind(s.SpanKind()))
+	b = appendNumber(b, fieldKind, uint64(s.SpanKind())) // the SDK takes six kinds, which have OTLP's numbers
 	b = appendTime(b, fieldStart, s.StartTime())
 	b = appendTime(b, fieldEnd, s.EndTime())
 	b, err := appendAttributes(b, fieldAttribute, s.Attributes())
@@ -89,23 +89,7 @@ func appendFlags(b []byte, field protowire.Number, sc, parent trace.SpanContext)
 	return protowire.AppendFixed32(protowire.AppendTag(b, field, protowire.Fixed32Type), flags)
 }
 
-func otlpKind(kind trace.SpanKind) uint64 {
-	switch kind {
-	case trace.SpanKindInternal:
-		return uint64(tracepb.Span_SPAN_KIND_INTERNAL)
-	case trace.SpanKindServer:
-		return uint64(tracepb.Span_SPAN_KIND_SERVER)
-	case trace.SpanKindClient:
-		return uint64(tracepb.Span_SPAN_KIND_CLIENT)
-	case trace.SpanKindProducer:
-		return uint64(tracepb.Span_SPAN_KIND_PRODUCER)
-	case trace.SpanKindConsumer:
-		return uint64(tracepb.Span_SPAN_KIND_CONSUMER)
-	case trace.SpanKindUnspecified:
-	}
-	return uint64(tracepb.Span_SPAN_KIND_UNSPECIFIED)
-}
-
+// otlpStatus is the number of a status, which OTLP has in another order.
 func otlpStatus(code codes.Code) uint64 {
 	switch code {
 	case codes.Ok:

@@ -106,25 +106,25 @@ func (v *Verifier) Close() {
 // to a user for one of the audiences and tenants of want, and valid now. Errors are of
 // type *Error; when ctx ends first, of KeysUnavailable with the context's error as cause.
 func (v *Verifier) Verify(ctx context.Context, raw string, want Expectation) (User, error) {
-	t, failure := v.verify(ctx, raw, want)
+	k, failure := v.verify(ctx, raw, want)
 	if failure != nil {
 		return User{}, failure
 	}
-	return t.user, nil
+	return k.user, nil
 }
 
 // VerifyClaims is Verify for whoever wants to know all that the token says. payload
 // is a JSON object, as Entra has signed it, in which no name comes twice at the top.
 // It has names and addresses of the user, so it is for the holder of the token alone.
 func (v *Verifier) VerifyClaims(ctx context.Context, raw string, want Expectation) (user User, payload secret.Text, err error) {
-	t, failure := v.verify(ctx, raw, want)
+	k, failure := v.verify(ctx, raw, want)
 	if failure != nil {
 		return User{}, secret.Text{}, failure
 	}
 	_, rest, _ := strings.Cut(raw, ".")
 	part, _, _ := strings.Cut(rest, ".")
 	data, _ := decodePart(part) // parse has read it
-	return t.user, secret.New(string(data)), nil
+	return k.user, secret.New(string(data)), nil
 }
 
 // verify reads a token and verifies its signature once, as long as its tenant's keys
@@ -151,12 +151,12 @@ func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (*k
 		return nil, failure
 	}
 	fresh := k.key != key
-	if fresh && t.signature == nil { // the keys were fetched again since
-		if t, failure = parse(raw); failure != nil {
-			return nil, failure
-		}
-	}
 	if fresh {
+		if t.signature == nil { // the keys were fetched again since
+			if t, failure = parse(raw); failure != nil {
+				return nil, failure
+			}
+		}
 		if failure := t.checkSignature(key); failure != nil {
 			return nil, failure
 		}
