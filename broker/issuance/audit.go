@@ -1,43 +1,120 @@
 package issuance
 
 import (
-	"encoding/json"
+	"errors"
 	"io"
-	"strconv"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
 )
 
-// audit writes lines to the sink, one Write each. The line is encoded by hand:
-// it is on the path of every request, and its fields are known.
+// audit writes lines to the sink: those of requests that are answered at the same
+// time in one Write, for the system call is dearer than all else about a line.
 type audit struct {
-	sink   io.Writer
-	format Format
+	sink    io.Writer
+	format  Format
+	batches sync.Pool
 
-	mu      sync.Mutex // guards what follows, and keeps lines whole
-	line    []byte
-	torn    bool // the last write stopped inside a line
-	failure error
+	mu      sync.Mutex // guards the lines of filling, and
+	filling *batch     // that takes lines until its Write begins; nil: the next line begins one
+
+	writing sync.Mutex // held for a Write, and guards what follows
+	torn    bool       // the last one stopped inside a line
+	failure error      // of the last one
+
+	alone atomic.Uint32 // Writes of one line, since the last of several
 }
 
+// batch is the lines of one Write.
+type batch struct {
+	lines []byte // behind a newline, which is for when the Write before stopped inside a line
+	users atomic.Int32
+	done  sync.WaitGroup // until it is written, or not
+
+	written int   // how much of lines
+	err     error // why that is not all
+}
+
+var errUnwritten = errors.New("the audit line was not written")
+
+// write returns when the record's line has been written, or why it could not be.
 func (a *audit) write(rec *Record, end time.Time, span trace.SpanContext) error {
+	b, until, first := a.add(rec, end, span)
+	if first {
+		if a.alone.Load()%waitEvery == 0 {
+			runtime.Gosched() // who is ready to write a line comes along
+		}
+		a.commit(b)
+	}
+	b.done.Wait()
+	var err error
+	if b.written < until-1 { // the newline goes before the next line
+		err = b.err
+	}
+	if b.users.Add(-1) == 0 && cap(b.lines) <= maxSpareBytes {
+		a.batches.Put(b)
+	}
+	return err
+}
+
+// waitEvery is how often who has been alone lets others come along all the same:
+// it takes time on a machine with several processors.
+const waitEvery = 64
+
+// maxSpareBytes is how large a batch may be to be kept for the next.
+const maxSpareBytes = 64 << 10
+
+// add encodes the line, and returns where it is: in b, up to until. Who is first
+// in a batch commits it.
+func (a *audit) add(rec *Record, end time.Time, span trace.SpanContext) (b *batch, until int, first bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.line = a.line[:0]
-	if a.torn {
-		a.line = append(a.line, '\n')
+	first = a.filling == nil
+	if first {
+		if b, _ = a.batches.Get().(*batch); b == nil {
+			b = new(batch)
+		}
+		b.lines, b.written, b.err = append(b.lines[:0], '\n'), 0, errUnwritten
+		b.done.Add(1)
+		a.filling = b
 	}
+	b = a.filling
+	b.users.Add(1)
 	if a.format == OCSF {
-		a.line = rec.appendOCSF(a.line, end, span)
+		b.lines = rec.appendOCSF(b.lines, end, span)
 	} else {
-		a.line = rec.appendLine(a.line, end, span)
+		b.lines = rec.appendLine(b.lines, end, span)
 	}
-	n, err := a.sink.Write(a.line)
-	a.torn = err != nil && n > 0 && n < len(a.line) || a.torn && n == 0
-	a.failure = err
-	return err
+	return b, len(b.lines), first
+}
+
+func (a *audit) commit(b *batch) {
+	defer b.done.Done()
+	a.writing.Lock()
+	defer a.writing.Unlock()
+	a.mu.Lock()
+	a.filling = nil
+	a.mu.Unlock()
+	if b.users.Load() > 1 {
+		a.alone.Store(0)
+	} else {
+		a.alone.Add(1)
+	}
+	start := 1
+	if a.torn {
+		start = 0
+	}
+	n, err := a.sink.Write(b.lines[start:])
+	if err == nil && start+n < len(b.lines) {
+		err = io.ErrShortWrite
+	}
+	b.written, b.err, a.failure = start+n, err, err
+	if n > 0 {
+		a.torn = b.lines[b.written-1] != '\n'
+	}
 }
 
 // lastError is why there are no lines now. A sink that knows better than the
@@ -46,153 +123,7 @@ func (a *audit) lastError() error {
 	if sink, ok := a.sink.(interface{ Err() error }); ok {
 		return sink.Err()
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.writing.Lock()
+	defer a.writing.Unlock()
 	return a.failure
-}
-
-// appendTime appends t in UTC, to the microsecond. Package time has a fast way
-// for RFC 3339, but with no fixed number of digits behind the second.
-func appendTime(b []byte, t time.Time) []byte {
-	b = t.UTC().AppendFormat(b, time.RFC3339)
-	b[len(b)-1] = '.'
-	micro := t.Nanosecond() / 1000
-	for unit := 100_000; unit > 0; unit /= 10 {
-		b = append(b, '0'+byte(micro/unit%10))
-	}
-	return append(b, 'Z')
-}
-
-var events = map[Decision]string{Allow: "token.issued", Deny: "token.denied", Fail: "token.failed"}
-
-// inspected is the event of an inspection that told what the token says.
-const inspected = "token.inspected"
-
-func (r *Record) event() string {
-	if r.Inspection && r.Decision == Allow {
-		return inspected
-	}
-	return events[r.Decision]
-}
-
-// appendLine appends the record as one JSON object and a newline.
-func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []byte {
-	b = append(b, `{"time":"`...)
-	b = appendTime(b, r.Start)
-	b = append(b, `","type":"audit"`...)
-	b = appendField(b, "event", r.event())
-	b = appendField(b, "issuance_id", r.ID)
-	if span.IsValid() {
-		traceID, spanID := span.TraceID(), span.SpanID()
-		b = appendField(b, "trace_id", traceID.String())
-		b = appendField(b, "span_id", spanID.String())
-	}
-	b = appendField(b, "agent", r.Agent)
-	b = appendField(b, "owner", r.Owner)
-	b = appendField(b, "peer_network", r.PeerNet)
-	b = appendField(b, "peer_socket", r.PeerSocket)
-	if r.PeerKnown {
-		b = append(b, `,"peer_uid":`...)
-		b = strconv.AppendUint(b, uint64(r.PeerUID), 10)
-	}
-	b = appendField(b, "said_agent_id", r.SaidAgentID)
-	b = appendField(b, "said_agent_name", r.SaidAgentName)
-	b = appendField(b, "said_conversation_id", r.SaidConversation)
-	b = appendField(b, "door", r.Door)
-	b = appendField(b, "grant", r.Grant)
-	b = appendField(b, "identity", r.Identity)
-	b = appendField(b, "identity_member", r.Member)
-	b = appendField(b, "tenant_id", r.Tenant)
-	b = appendField(b, "client_id", r.ClientID)
-	if len(r.Scopes) > 0 {
-		b = append(b, `,"scopes":[`...)
-		for i, scope := range r.Scopes {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(b, scope)
-		}
-		b = append(b, ']')
-	}
-	b = appendField(b, "api", r.API)
-	b = appendFlag(b, "on_behalf_of", r.OnBehalfOf)
-	b = appendField(b, "user_tenant_id", r.UserTenant)
-	b = appendField(b, "user_object_id", r.UserObjectID)
-	b = appendField(b, "user_hash", r.UserHash)
-	b = appendField(b, "user_client_id", r.UserClient)
-	b = appendFlag(b, "session", r.Session)
-	b = appendField(b, "decision", string(r.Decision))
-	b = appendField(b, "reason", r.Reason)
-	b = appendField(b, "rule", r.Rule)
-	b = appendFlag(b, "audited", r.Audited)
-	b = appendFlag(b, "first_use", r.FirstUse)
-	b = appendField(b, "policy_revision", r.Revision)
-	b = appendField(b, "cache", string(r.Cache))
-	b = appendField(b, "token_kind", r.TokenKind)
-	if !r.ExpiresAt.IsZero() {
-		b = append(b, `,"expires_at":"`...)
-		b = r.ExpiresAt.UTC().AppendFormat(b, time.RFC3339)
-		b = append(b, '"')
-	}
-	b = appendField(b, "uti", r.UniqueID)
-	b = appendField(b, "entra_correlation_id", r.CorrelationID)
-	b = appendField(b, "entra_request_id", r.RequestID)
-	b = appendField(b, "entra_error", r.EntraError)
-	if len(r.EntraCodes) > 0 {
-		b = append(b, `,"entra_error_codes":[`...)
-		for i, code := range r.EntraCodes {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = strconv.AppendInt(b, int64(code), 10)
-		}
-		b = append(b, ']')
-	}
-	b = append(b, `,"duration_us":`...)
-	b = strconv.AppendInt(b, max(0, end.Sub(r.Start).Microseconds()), 10)
-	return append(b, '}', '\n')
-}
-
-// appendFlag appends what is true, and nothing else.
-func appendFlag(b []byte, name string, value bool) []byte {
-	if !value {
-		return b
-	}
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	return append(b, `":true`...)
-}
-
-func appendField(b []byte, name, value string) []byte {
-	if value == "" {
-		return b
-	}
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	b = append(b, '"', ':')
-	return appendString(b, value)
-}
-
-// verbatim are the bytes that JSON writes as they are.
-var verbatim = func() (is [256]bool) {
-	for c := ' '; c <= '~'; c++ {
-		is[c] = c != '"' && c != '\\'
-	}
-	return is
-}()
-
-// appendString appends s as JSON. Nearly all values are plain ASCII.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if !verbatim[s[i]] {
-			quoted, err := json.Marshal(s)
-			if err != nil { // a string always encodes
-				return append(b, `"(unprintable)"`...)
-			}
-			return append(b, quoted...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
 }

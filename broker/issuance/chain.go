@@ -42,7 +42,14 @@ type Chain struct {
 	head    [32]byte   // its seal
 	pending bool       // a record has to go before the next line
 	torn    bool       // the sink stopped inside a line
-	line    []byte
+	text    []byte     // lines to be written
+	fresh   []sealed   // the same
+}
+
+// sealed is a line of Chain.text.
+type sealed struct {
+	end  int
+	seal [32]byte
 }
 
 // NewChain returns a chain that goes on from the last whole line of a file, or
@@ -120,21 +127,29 @@ func readLink(line []byte) (link, bool) {
 	return found, true
 }
 
-// Write implements io.Writer for one whole line of the chain's format.
-func (c *Chain) Write(line []byte) (int, error) {
+// Write implements io.Writer for whole lines of the chain's format. When it fails
+// it returns the length of the lines that are part of the chain: those of which
+// nothing but a newline is missing.
+func (c *Chain) Write(lines []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.begin(); err != nil {
 		return 0, err
 	}
-	body, ok := bytes.CutSuffix(bytes.TrimPrefix(line, []byte{'\n'}), []byte(c.format.end()))
-	if !ok {
-		return 0, errors.New("an audit line does not end as its format does")
+	rest := bytes.TrimPrefix(lines, []byte{'\n'}) // c knows itself about a line that was torn
+	for line := range bytes.Lines(rest) {
+		body, ok := bytes.CutSuffix(line, []byte(c.format.end()))
+		if !ok {
+			c.text, c.fresh = c.text[:0], c.fresh[:0]
+			return 0, errors.New("an audit line does not end as its format does")
+		}
+		c.add(body)
 	}
-	if err := c.append(body); err != nil {
-		return 0, err // nothing of it counts: c knows about the rest
+	whole, err := c.commit()
+	for range whole {
+		_, rest, _ = bytes.Cut(rest, []byte{'\n'})
 	}
-	return len(line), nil
+	return len(lines) - len(rest), err
 }
 
 // Begin writes the record that a run or a new file begins with, if it is due.
@@ -174,35 +189,50 @@ func (c *Chain) begin() error {
 	if c.seq == 0 {
 		event = "chain.begun"
 	}
-	if err := c.append(c.format.chainRecord(event, time.Now())); err != nil {
+	c.add(c.format.chainRecord(event, time.Now()))
+	if _, err := c.commit(); err != nil {
 		return err
 	}
 	c.pending = false
 	return nil
 }
 
-// append writes a line whose end, as the format has it, is left off.
-func (c *Chain) append(body []byte) error {
-	c.line = c.line[:0]
-	if c.torn {
-		c.line = append(c.line, '\n')
+// add seals a line, whose end as the format has it is left off, for commit to write.
+func (c *Chain) add(body []byte) {
+	seq, head := c.seq+1+uint64(len(c.fresh)), c.head
+	if len(c.fresh) > 0 {
+		head = c.fresh[len(c.fresh)-1].seal
+	} else if c.torn {
+		c.text = append(c.text, '\n')
 	}
-	start := len(c.line)
-	c.line = append(c.line, body...)
-	c.line = append(c.line, `,"seq":`...)
-	c.line = strconv.AppendUint(c.line, c.seq+1, 10)
-	c.line = append(c.line, `,"prev":"`...)
-	c.line = hex.AppendEncode(c.line, c.head[:])
-	c.line = append(c.line, '"')
-	c.line = append(c.line, c.format.end()...)
-	n, err := c.sink.Write(c.line)
-	if err != nil {
-		c.torn = n > 0 && n < len(c.line) || c.torn && n == 0
-		return err
+	start := len(c.text)
+	c.text = append(c.text, body...)
+	c.text = append(c.text, `,"seq":`...)
+	c.text = strconv.AppendUint(c.text, seq, 10)
+	c.text = append(c.text, `,"prev":"`...)
+	c.text = hex.AppendEncode(c.text, head[:])
+	c.text = append(c.text, '"')
+	c.text = append(c.text, c.format.end()...)
+	c.fresh = append(c.fresh, sealed{len(c.text), sealOf(c.seal, c.text[start:len(c.text)-1])})
+}
+
+// commit writes what was added, and returns how many lines of it are whole now.
+func (c *Chain) commit() (whole int, err error) {
+	n, err := c.sink.Write(c.text)
+	if err == nil && n < len(c.text) {
+		err = io.ErrShortWrite
 	}
-	c.torn = false
-	c.seq, c.head = c.seq+1, sealOf(c.seal, c.line[start:len(c.line)-1])
-	return nil
+	if n > 0 {
+		c.torn = c.text[n-1] != '\n'
+	}
+	for _, line := range c.fresh {
+		if n < line.end-1 { // the newline may still come
+			break
+		}
+		whole, c.seq, c.head = whole+1, c.seq+1, line.seal
+	}
+	c.text, c.fresh = c.text[:0], c.fresh[:0]
+	return whole, err
 }
 
 // Head returns the number and the seal of the last line: who keeps them

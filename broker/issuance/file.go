@@ -151,9 +151,9 @@ func (f *File) named(err error) error {
 	return fmt.Errorf("audit log %s: %w", f.path, err)
 }
 
-// Write appends one line, which has to end in a newline, whole or not at all;
-// what a full disk leaves of one is closed by a newline before the next.
-func (f *File) Write(line []byte) (int, error) {
+// Write appends lines, which have to end in a newline. What a full disk leaves of
+// one is closed by a newline before the next.
+func (f *File) Write(lines []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.file == nil || f.failing || time.Since(f.looked) >= lookEvery {
@@ -162,25 +162,25 @@ func (f *File) Write(line []byte) (int, error) {
 			return 0, f.named(err)
 		}
 	}
-	given := len(line)
-	switch begins := given > 0 && line[0] == '\n'; {
+	given, added := len(lines), 0
+	switch begins := given > 0 && lines[0] == '\n'; {
 	case f.unended && !begins:
-		line = append([]byte{'\n'}, line...)
+		lines, added = append([]byte{'\n'}, lines...), 1
 	case !f.unended && begins: // it was meant to close a line of another file
-		line = line[1:]
+		lines, added = lines[1:], -1
 	}
-	n, err := f.append(line)
+	n, err := f.append(lines)
 	if err != nil {
-		return min(n, max(0, given-1)), f.named(err)
+		return max(0, n-added), f.named(err)
 	}
 	return given, nil
 }
 
-func (f *File) append(line []byte) (int, error) {
-	n, err := f.file.Write(line)
+func (f *File) append(lines []byte) (int, error) {
+	n, err := f.file.Write(lines)
 	f.size += int64(n)
 	if n > 0 {
-		f.unended = line[n-1] != '\n'
+		f.unended = lines[n-1] != '\n'
 		f.fresh = f.fresh && n == 1 // a newline of its own is no line
 	}
 	f.failing = err != nil

@@ -21,7 +21,9 @@ import (
 
 // Config is what NewRecorder needs.
 type Config struct {
-	// Audit receives one line per issuance, each in one Write. Required.
+	// Audit receives one line per issuance, whole lines in each Write: those of
+	// issuances that end at the same time come in one. Of a Write that failed, the
+	// lines count of which no more than the newline is missing. Required.
 	Audit io.Writer
 	// Format is the shape of the lines; "" is Native.
 	Format Format
