@@ -173,10 +173,10 @@ func (i *Issuance) Scope() string { return strings.Join(i.Scopes, " ") }
 // done: such issuances are many, and have no spans but their own.
 func (i *Issuance) Plain() bool { return i.Decision == Allow && i.Cache == "hit" }
 
-// size is what the texts count against the bound. Some of them are shared with
-// others, and counted all the same.
+// size is what the texts but the id count against the bound. Some of them are
+// shared with others, and counted all the same.
 func (i *Issuance) size() int {
-	n := len(i.ID) + len(i.Agent) + len(i.Owner) + len(i.PeerNet) + len(i.PeerSocket) + len(i.Door) + len(i.Grant) + len(i.Identity) + len(i.Member) +
+	n := len(i.Agent) + len(i.Owner) + len(i.PeerNet) + len(i.PeerSocket) + len(i.Door) + len(i.Grant) + len(i.Identity) + len(i.Member) +
 		len(i.Tenant) + len(i.ClientID) + len(i.API) + len(i.UserTenant) + len(i.UserObjectID) + len(i.UserClient) + len(i.UserHash) +
 		len(i.Decision) + len(i.Reason) + len(i.Rule) + len(i.Hint) + len(i.Revision) + len(i.Cache) + len(i.TokenKind) +
 		len(i.UniqueID) + len(i.CorrelationID) + len(i.RequestID) + len(i.EntraError) + 8*len(i.EntraCodes) +

@@ -24,7 +24,8 @@ type Memory struct {
 	began time.Time
 
 	mu      sync.Mutex // guards the rest; never held while anything waits
-	ring    []Issuance
+	ring    []entry
+	kinds   map[kindKey]*kind
 	next    uint64 // number of the next one; the first is 1
 	oldest  uint64 // number of the oldest that is kept
 	bytes   int    // of the texts
@@ -40,13 +41,13 @@ type Memory struct {
 // New returns a Memory of nothing. now is when it begins.
 func New(now time.Time) *Memory {
 	return &Memory{
-		began: now, ring: make([]Issuance, MaxIssuances), next: 1, oldest: 1,
+		began: now, ring: make([]entry, MaxIssuances), kinds: map[kindKey]*kind{}, next: 1, oldest: 1,
 		traces: traces{byID: map[TraceID]*spans{}}, agents: map[string]*agentUse{}, readers: map[*Subscription]struct{}{},
 	}
 }
 
-// Add remembers an issuance, and gives it its number. It keeps no reference to
-// i, and of a plain hit copies nothing but i itself.
+// Add remembers an issuance, and gives it its number. It keeps no reference to i,
+// and of a plain hit that is like others nothing but its ids and times.
 func (m *Memory) Add(i *Issuance) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,25 +56,29 @@ func (m *Memory) Add(i *Issuance) {
 	if i.Number-m.oldest >= uint64(len(m.ring)) {
 		m.forget()
 	}
-	slot := &m.ring[i.Number%uint64(len(m.ring))]
-	*slot = *i
-	slot.own(m)
-	m.bytes += slot.size()
+	k := m.kindOf(i)
+	k.entries++
+	*m.slot(i.Number) = entry{i.Start, i.Took, i.ID, i.TraceID, i.SpanID, i.Parent, i.Joined, k}
+	m.bytes += len(i.ID)
 	for m.bytes > maxTextBytes && m.oldest < i.Number {
 		m.forget()
 	}
-	m.minutes.count(slot)
-	m.use(slot)
-	for reader := range m.readers {
-		reader.offer(slot)
+	m.minutes.count(i)
+	m.use(k, i.Start)
+	if len(m.readers) > 0 {
+		kept := m.at(i.Number)
+		for reader := range m.readers {
+			reader.offer(&kept)
+		}
 	}
 }
 
 // forget forgets the oldest.
 func (m *Memory) forget() {
-	slot := &m.ring[m.oldest%uint64(len(m.ring))]
-	m.bytes -= slot.size()
-	*slot = Issuance{}
+	e := m.slot(m.oldest)
+	m.bytes -= len(e.id)
+	m.release(e.kind)
+	*e = entry{}
 	m.oldest++
 }
 
@@ -84,13 +89,13 @@ func (m *Memory) Find(q Query) (found []Issuance, matching int) {
 	defer m.mu.Unlock()
 	for n := m.next; n > m.oldest; {
 		n--
-		i := &m.ring[n%uint64(len(m.ring))]
-		if !q.matches(i) {
+		i := m.at(n)
+		if !q.matches(&i) {
 			continue
 		}
 		matching++
 		if len(found) < q.Limit {
-			found = append(found, *i)
+			found = append(found, i)
 		}
 	}
 	return found, matching
@@ -100,21 +105,18 @@ func (m *Memory) Find(q Query) (found []Issuance, matching int) {
 func (m *Memory) Get(id string) (Issuance, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if i := m.where(func(i *Issuance) bool { return i.ID == id }); i != nil {
-		return *i, true
-	}
-	return Issuance{}, false
+	return m.where(func(e *entry) bool { return e.id == id })
 }
 
-// where returns the newest issuance for which is holds, or nil.
-func (m *Memory) where(is func(*Issuance) bool) *Issuance {
+// where returns the newest issuance for which is holds.
+func (m *Memory) where(is func(*entry) bool) (Issuance, bool) {
 	for n := m.next; n > m.oldest; {
 		n--
-		if i := &m.ring[n%uint64(len(m.ring))]; is(i) {
-			return i
+		if is(m.slot(n)) {
+			return m.at(n), true
 		}
 	}
-	return nil
+	return Issuance{}, false
 }
 
 // Held says what a Memory holds.

@@ -157,7 +157,8 @@ func (m *Memory) Trace(id TraceID) Trace {
 		t.Spans, t.Lost = slices.Clone(held.list), held.lost
 	}
 	for n := m.oldest; n < m.next; n++ {
-		if i := &m.ring[n%uint64(len(m.ring))]; i.TraceID == id && i.SpanID != (SpanID{}) {
+		if e := m.slot(n); e.trace == id && e.span != (SpanID{}) {
+			i := m.at(n)
 			t.Spans = append(t.Spans, i.Span())
 		}
 	}
@@ -216,8 +217,6 @@ func (m *Memory) Shared(i *Issuance) string {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if leader := m.where(func(other *Issuance) bool { return other.SpanID == i.Joined }); leader != nil {
-		return leader.ID
-	}
-	return ""
+	leader, _ := m.where(func(e *entry) bool { return e.span == i.Joined })
+	return leader.ID
 }

@@ -24,8 +24,8 @@ func (m *Memory) Subscribe(q Query) ([]Issuance, *Subscription) {
 	}
 	var before []Issuance
 	for n := max(m.oldest, q.After+1); n < m.next; n++ {
-		if i := &m.ring[n%uint64(len(m.ring))]; q.matches(i) {
-			before = append(before, *i)
+		if i := m.at(n); q.matches(&i) {
+			before = append(before, i)
 		}
 	}
 	s := &Subscription{query: q, to: make(chan Issuance, waiting)}

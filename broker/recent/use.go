@@ -37,21 +37,20 @@ type right struct {
 
 // use counts what an agent of the policy did. A caller that is nobody is not
 // counted, so nobody but the policy can make this grow.
-func (m *Memory) use(i *Issuance) {
-	if i.Agent == "" {
+func (m *Memory) use(k *kind, at time.Time) {
+	if k.of.Agent == "" {
 		return
 	}
-	a := m.agents[i.Agent]
-	if a == nil {
-		if len(m.agents) >= maxAgents {
-			m.uncount++
-			return
-		}
-		a = &agentUse{AgentUse: AgentUse{Name: i.Agent}, rights: map[right]*RightUse{}}
-		m.agents[i.Agent] = a
+	if k.agent == nil {
+		k.agent = m.agentOf(k.of.Agent)
 	}
-	a.Last = i.Start
-	switch i.Decision {
+	a := k.agent
+	if a == nil {
+		m.uncount++
+		return
+	}
+	a.Last = at
+	switch k.of.Decision {
 	case Deny:
 		a.Denied++
 		return
@@ -60,20 +59,42 @@ func (m *Memory) use(i *Issuance) {
 		return
 	}
 	a.Allowed++
-	for _, scope := range i.Scopes {
-		r := a.rights[right{scope, i.OnBehalfOf}]
+	if k.rights == nil {
+		k.rights = m.rightsOf(a, &k.of)
+	}
+	for _, r := range k.rights {
 		if r == nil {
-			if m.rights >= maxRights {
-				m.uncount++
-				continue
-			}
+			m.uncount++
+			continue
+		}
+		r.Count++
+		r.Last = at
+	}
+}
+
+// agentOf returns nil when there is no room for one more.
+func (m *Memory) agentOf(name string) *agentUse {
+	a := m.agents[name]
+	if a == nil && len(m.agents) < maxAgents {
+		a = &agentUse{AgentUse: AgentUse{Name: name}, rights: map[right]*RightUse{}}
+		m.agents[name] = a
+	}
+	return a
+}
+
+// rightsOf returns those of the scopes of i, nil for those without room.
+func (m *Memory) rightsOf(a *agentUse, i *Issuance) []*RightUse {
+	list := make([]*RightUse, len(i.Scopes))
+	for n, scope := range i.Scopes {
+		r := a.rights[right{scope, i.OnBehalfOf}]
+		if r == nil && m.rights < maxRights {
 			m.rights++
 			r = &RightUse{Scope: scope, OnBehalfOf: i.OnBehalfOf}
 			a.rights[right{scope, i.OnBehalfOf}] = r
 		}
-		r.Count++
-		r.Last = i.Start
+		list[n] = r
 	}
+	return list
 }
 
 // Uses returns what each agent has done since the start, and how many uses
