@@ -37,6 +37,7 @@ type record struct {
 	PeerNetwork  string    `json:"peer_network"`
 	PeerSocket   string    `json:"peer_socket"`
 	PeerUID      *uint32   `json:"peer_uid"`
+	Grant        string    `json:"grant"`
 	Identity     string    `json:"identity"`
 	Member       string    `json:"identity_member"`
 	Scopes       []string  `json:"scopes"`
@@ -57,6 +58,10 @@ const (
 	audit = "audit"
 	chain = "audit_chain"
 )
+
+// inspection is the grant of those who wanted to know what a user's token says,
+// and got none.
+const inspection = "inspection"
 
 // The decisions of an audit line.
 const (

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/review"
 )
@@ -28,21 +29,22 @@ func TestReadsWhatTheBrokerWrites(t *testing.T) {
 		Start: since, Agent: "a", Owner: "o", PeerNet: "unix", PeerSocket: "a.sock", PeerUID: 7, PeerKnown: true, Identity: "i", Member: "m",
 		Scopes: []string{"https://one.example/.default"}, Decision: issuance.Allow,
 	}
-	agentUser, user, audited, failed, stranger := app, app, app, app, app
-	agentUser.UserTenant, agentUser.UserObjectID = "t", "itself" // nobody it acts for
+	agentUser, user, audited, failed, stranger, inspected := app, app, app, app, app, app
+	inspected.Grant, inspected.Inspection, inspected.OnBehalfOf, inspected.UserTenant, inspected.UserObjectID = broker.GrantInspection, true, true, "t", "other" // got no token
+	agentUser.UserTenant, agentUser.UserObjectID = "t", "itself"                                                                                                 // nobody it acts for
 	user.OnBehalfOf, user.UserTenant, user.UserObjectID = true, "t", "u"
 	audited.Audited, audited.Reason, audited.Rule = true, "over_limit", "agents.a.limits"
 	failed.Decision, failed.Reason, failed.EntraError, failed.EntraCodes = issuance.Fail, "refused", "invalid_client", []int{7000215, 1}
 	stranger.Agent, stranger.Decision, stranger.Reason = "", issuance.Deny, "unknown_agent"
-	for _, rec := range []issuance.Record{agentUser, user, audited, failed, stranger} {
+	for _, rec := range []issuance.Record{agentUser, user, audited, failed, stranger, inspected} {
 		check(t, recorder.Close(context.Background(), &rec))
 	}
 	use := func(n int64) review.Use { return review.Use{Count: n, First: since, Last: since} }
 	const scope = "https://one.example/.default"
 	want := &review.Report{
-		Lines: review.Lines{Counted: 5}, Requests: use(5),
+		Lines: review.Lines{Counted: 6}, Requests: use(6),
 		Agents: []review.Agent{{
-			Name: "a", Owner: "o", Requests: use(4), Identities: []review.Identity{{Name: "i/m", Use: use(3)}},
+			Name: "a", Owner: "o", Requests: use(5), Inspections: 1, Identities: []review.Identity{{Name: "i/m", Use: use(4)}},
 			Rights: []review.Right{
 				{Scope: scope, State: review.Issued, Use: use(2)},
 				{Scope: scope, OnBehalfOf: true, State: review.Issued, Use: use(1)},
@@ -57,6 +59,11 @@ func TestReadsWhatTheBrokerWrites(t *testing.T) {
 	unexported := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".granted" }, cmp.Ignore())
 	if diff := cmp.Diff(want, got, unexported); diff != "" {
 		t.Errorf("got another report (-want +got):\n%s\n%s", diff, log.String())
+	}
+	var text bytes.Buffer
+	check(t, got.WriteText(&text))
+	if want := "of them 1 inspection of users' tokens"; !strings.Contains(text.String(), want) {
+		t.Errorf("no %q in\n%s", want, text.String())
 	}
 }
 

@@ -28,15 +28,17 @@ type Report struct {
 
 // Agent is the review of one agent.
 type Agent struct {
-	Name       string     `json:"name"`
-	InPolicy   bool       `json:"in_policy"`
-	Owner      string     `json:"owner,omitempty"`   // by the policy, else by the newest line
-	Expires    string     `json:"expires,omitempty"` // last day, YYYY-MM-DD
-	Expired    bool       `json:"expired,omitempty"`
-	Blocked    bool       `json:"blocked,omitempty"`
-	AuditMode  bool       `json:"audit_mode,omitempty"`
-	Requests   Use        `json:"requests"` // whatever the answer; 0: never seen
-	Identities []Identity `json:"identities"`
+	Name      string `json:"name"`
+	InPolicy  bool   `json:"in_policy"`
+	Owner     string `json:"owner,omitempty"`   // by the policy, else by the newest line
+	Expires   string `json:"expires,omitempty"` // last day, YYYY-MM-DD
+	Expired   bool   `json:"expired,omitempty"`
+	Blocked   bool   `json:"blocked,omitempty"`
+	AuditMode bool   `json:"audit_mode,omitempty"`
+	Requests  Use    `json:"requests"` // whatever the answer; 0: never seen
+	// Inspections are those of the requests that only asked what a user's token says.
+	Inspections int64      `json:"inspections,omitempty"`
+	Identities  []Identity `json:"identities"`
 	// Rights are first those that the policy grants, in its order, then others
 	// that were used.
 	Rights     []Right `json:"rights"`
@@ -141,7 +143,7 @@ func (r *Review) Report() *Report {
 
 func (t *tally) report(name string, cfg *Config) Agent {
 	a := Agent{
-		Name: name, InPolicy: t.agent != nil, Owner: t.owner, Requests: t.requests, granted: t.granted,
+		Name: name, InPolicy: t.agent != nil, Owner: t.owner, Requests: t.requests, Inspections: t.inspected, granted: t.granted,
 		Identities: t.reportIdentities(), Rights: t.reportRights(cfg.Policy != nil), MoreRights: t.others.more,
 		Denied: ranked(t.denials.by, Denial.with, Denial.compare), MoreDenied: t.denials.more,
 		Failures: ranked(t.failures.by, Failure.with, Failure.compare), MoreFailures: t.failures.more,

@@ -103,6 +103,7 @@ type tally struct {
 	agent      *policy.Agent // nil: the policy does not know it
 	owner      string        // by the newest line
 	requests   Use
+	inspected  int64 // of the requests
 	granted    granted
 	rights     map[right]*asking // those that are granted
 	others     counts[right]     // issued, and not granted
@@ -170,6 +171,9 @@ func (r *Review) count(rec *record) {
 		t.owner = rec.Owner
 	}
 	t.requests.add(rec.Time)
+	if rec.Grant == inspection {
+		t.inspected++
+	}
 	if rec.Decision != allowed || rec.Audited {
 		t.refused(r, rec)
 	}
@@ -178,8 +182,18 @@ func (r *Review) count(rec *record) {
 	}
 }
 
-// served counts what was issued.
+// served counts what was issued, and the identity that an inspection was for.
 func (t *tally) served(r *Review, rec *record) {
+	identity := rec.Identity
+	if rec.Member != "" {
+		identity += "/" + rec.Member
+	}
+	if identity != "" {
+		t.identities.add(r, maxIdentities, identity, rec.Time)
+	}
+	if rec.Grant == inspection {
+		return
+	}
 	for _, scope := range rec.Scopes {
 		key := right{scope, rec.OnBehalfOf}
 		if found, granted := t.rights[key]; granted {
@@ -187,13 +201,6 @@ func (t *tally) served(r *Review, rec *record) {
 		} else {
 			t.others.add(r, maxRights, key, rec.Time)
 		}
-	}
-	identity := rec.Identity
-	if rec.Member != "" {
-		identity += "/" + rec.Member
-	}
-	if identity != "" {
-		t.identities.add(r, maxIdentities, identity, rec.Time)
 	}
 	if rec.OnBehalfOf && rec.UserObjectID+rec.UserHash != "" {
 		t.users.add(r, maxUsers, User{Tenant: rec.UserTenant, ObjectID: rec.UserObjectID, Hash: rec.UserHash}, rec.Time)

@@ -64,7 +64,11 @@ func (p *page) agent(a *Agent, compared bool) {
 	if a.Requests.Count == 0 {
 		p.labelled("requests", "none: never seen")
 	} else {
-		p.labelled("requests", strconv.FormatInt(a.Requests.Count, 10)+", "+a.Requests.days())
+		requests := strconv.FormatInt(a.Requests.Count, 10) + ", " + a.Requests.days()
+		if a.Inspections > 0 {
+			requests += "; of them " + plural(a.Inspections, "inspection") + " of users' tokens"
+		}
+		p.labelled("requests", requests)
 	}
 	for i, identity := range a.Identities {
 		p.labelled(first(i, "identity"), identity.describe(compared && a.InPolicy))
