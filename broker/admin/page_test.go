@@ -154,6 +154,7 @@ func TestPages(t *testing.T) {
 	denied.Decision, denied.Cache, denied.Reason, denied.Hint = recent.Deny, "", "scope_not_allowed", "add it <b>there</b>"
 	o.memory.Add(&i)
 	o.memory.Add(&denied)
+	o.memory.AddRefresh(i.Start, time.Millisecond, "entra_throttled")
 	o.memory.AddSpan(recent.Span{TraceID: i.TraceID, SpanID: recent.SpanID{9}, Parent: i.SpanID, Name: "entra.token", Start: i.Start, Took: time.Millisecond,
 		Attributes: []recent.Attribute{{Key: "credfree.entra.leg", Value: "resource"}}})
 	look("/", "0be5e000", "scope not allowed", "2 remembered of 2", `aria-label="Filter issuances"`)
@@ -161,7 +162,7 @@ func TestPages(t *testing.T) {
 	look("/?agent=none&rows=", "No issuance that is remembered matches")
 	look("/issuances/"+i.ID, "tcp, uid 10001, no key, is agent researcher", "agents.researcher.callers[0]", "entra.token · resource", "abc123", "which is in force", `role="img"`, "a &lt;i&gt;name&lt;/i&gt;", `href="/?id=talk-7"`)
 	look("/issuances/"+denied.ID, "add it &lt;b&gt;there&lt;/b&gt;", "scope not allowed")
-	look("/health", "1 allowed, 1 denied, 0 failed", "<rect")
+	look("/health", "1 allowed, 1 denied, 0 failed", "<rect", "in the background: 1", "tokens not refreshed: 1", "1, 1 failed")
 	look("/purge/confirm?agent=researcher", "these tokens?", `method="post" action="/purge/confirm"`)
 	if status, text := o.ask(t, http.MethodGet, "/issuances/ff", "", browser...); status != http.StatusNotFound || !strings.Contains(text, "audit log") {
 		t.Errorf("an unknown issuance: got %d %s", status, text)

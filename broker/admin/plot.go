@@ -45,6 +45,7 @@ func plots(minutes []recent.Minute) []plot {
 	for _, m := range minutes {
 		sum.Allowed, sum.Denied, sum.Failed, sum.Hits = sum.Allowed+m.Allowed, sum.Denied+m.Denied, sum.Failed+m.Failed, sum.Hits+m.Hits
 		sum.Exchanges, sum.Errors, sum.Throttled = sum.Exchanges+m.Exchanges, sum.Errors+m.Errors, sum.Throttled+m.Throttled
+		sum.Refreshes, sum.RefreshesFailed = sum.Refreshes+m.Refreshes, sum.RefreshesFailed+m.RefreshesFailed
 		sum.Slowest = max(sum.Slowest, m.Slowest)
 	}
 	all := []plot{
@@ -55,10 +56,10 @@ func plots(minutes []recent.Minute) []plot {
 		stack("Cache", cacheWords(sum), "no tokens handed out", " a minute at most", minutes,
 			layer{"hit", "from the cache", count(func(m recent.Minute) int { return m.Hits }), whole},
 			layer{"other", "fetched or joined", count(func(m recent.Minute) int { return m.Allowed - m.Hits }), whole}),
-		stack("Time of exchanges", fmt.Sprintf("exchanges: %d, the slowest %s", sum.Exchanges, duration(sum.Slowest)), "no exchanges", " at most", minutes,
+		stack("Time of exchanges", fmt.Sprintf("exchanges: %d, in the background: %d, the slowest %s", sum.Exchanges, sum.Refreshes, duration(sum.Slowest)), "no exchanges", " at most", minutes,
 			layer{"hit", "mean", func(m recent.Minute) float64 { return float64(m.Mean) }, time},
 			layer{"other", "up to the slowest", func(m recent.Minute) float64 { return float64(m.Slowest - m.Mean) }, time}),
-		stack("Entra's troubles", fmt.Sprintf("errors: %d, of which throttling: %d", sum.Errors, sum.Throttled), "no errors", " a minute at most", minutes,
+		stack("Entra's troubles", fmt.Sprintf("errors: %d, of which throttling: %d; tokens not refreshed: %d", sum.Errors, sum.Throttled, sum.RefreshesFailed), "no errors", " a minute at most", minutes,
 			layer{"deny", "throttled", count(func(m recent.Minute) int { return m.Throttled }), whole},
 			layer{"fail", "other errors", count(func(m recent.Minute) int { return m.Errors - m.Throttled }), whole}),
 	}

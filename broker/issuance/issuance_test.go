@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/credfree/credfree/broker/issuance"
+	"github.com/credfree/credfree/broker/recent"
 )
 
 // disk is an audit sink that takes only so many bytes.
@@ -170,5 +173,27 @@ func TestWordsAreFitToBeRecorded(t *testing.T) {
 	}
 	if got := issuance.Word("asst_7", ""); got != "asst_7" {
 		t.Errorf("without a key: got %q", got)
+	}
+}
+
+// A refresh that nobody waited for is seen where operators look all the same.
+func TestRefreshesAreSeen(t *testing.T) {
+	var log bytes.Buffer
+	memory := recent.New(time.Now())
+	recorder, err := issuance.NewRecorder(issuance.Config{Audit: io.Discard, Memory: memory, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	check(t, err)
+	for _, reason := range []string{"", "entra_throttled"} {
+		_, end := recorder.Refresh(t.Context(), "researcher")
+		end(reason)
+	}
+	var sum recent.Minute
+	for _, m := range memory.Minutes(time.Now()) {
+		sum.Exchanges, sum.Refreshes, sum.RefreshesFailed, sum.Throttled = sum.Exchanges+m.Exchanges, sum.Refreshes+m.Refreshes, sum.RefreshesFailed+m.RefreshesFailed, sum.Throttled+m.Throttled
+	}
+	if want := (recent.Minute{Exchanges: 2, Refreshes: 2, RefreshesFailed: 1, Throttled: 1}); sum != want {
+		t.Errorf("got %+v, want %+v", sum, want)
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "agent=researcher reason=entra_throttled") {
+		t.Errorf("got the log %q", got)
 	}
 }

@@ -134,12 +134,19 @@ func (r *Recorder) Link(rec *Record, other context.Context) {
 // span, with the reason of a failure or "".
 func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, func(reason string)) {
 	cause := trace.LinkFromContext(ctx)
+	start := time.Now()
 	ctx, span := r.tracer.Start(ctx, "token.refresh", //nolint:spancheck // the function returned ends it
 		trace.WithNewRoot(), trace.WithLinks(cause),
 		trace.WithAttributes(keyAgent.String(agent), keyCache.String("refresh")))
 	return ctx, func(reason string) { //nolint:spancheck // see above
 		endWith(span, reason)
 		r.metrics.refreshed(ctx, agent, reason)
+		if r.memory != nil {
+			r.memory.AddRefresh(start, time.Since(start), reason)
+		}
+		if reason != "" {
+			r.log.WarnContext(ctx, "a refresh failed; the token at hand serves until it expires", "agent", agent, "reason", reason)
+		}
 	}
 }
 

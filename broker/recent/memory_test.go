@@ -172,13 +172,16 @@ func TestMinutes(t *testing.T) {
 	add(0, func(i *recent.Issuance) { i.Cache, i.Decision = "", recent.Deny })
 	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "miss", recent.Fail, "entra_throttled" })
 	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "joined", recent.Fail, "timeout" })
+	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "")
+	m.AddRefresh(began.Add(time.Minute), 3*time.Millisecond, "entra_throttled")
+	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "workload_token_expired") // not Entra's doing
 	minutes := m.Minutes(began.Add(time.Minute + 59*time.Second))
 	if len(minutes) != recent.Hour {
 		t.Fatalf("got %d", len(minutes))
 	}
 	want := []recent.Minute{
 		{Start: began, Allowed: 3, Denied: 1, Hits: 1, Exchanges: 2, Mean: 20 * time.Millisecond, Slowest: 30 * time.Millisecond},
-		{Start: began.Add(time.Minute), Failed: 2, Exchanges: 1, Mean: time.Millisecond, Slowest: time.Millisecond, Errors: 2, Throttled: 1},
+		{Start: began.Add(time.Minute), Failed: 2, Exchanges: 4, Refreshes: 3, RefreshesFailed: 2, Mean: 2 * time.Millisecond, Slowest: 3 * time.Millisecond, Errors: 3, Throttled: 2},
 	}
 	if diff := cmp.Diff(want, minutes[recent.Hour-2:]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -7,12 +7,14 @@ import (
 
 // Minute is what happened within one minute.
 type Minute struct {
-	Start     time.Time `json:"time"`
-	Allowed   int       `json:"allowed"`
-	Denied    int       `json:"denied"`
-	Failed    int       `json:"failed"`
-	Hits      int       `json:"cache_hits"` // of those allowed
-	Exchanges int       `json:"exchanges"`  // issuances that asked Entra, answered or not
+	Start           time.Time `json:"time"`
+	Allowed         int       `json:"allowed"`
+	Denied          int       `json:"denied"`
+	Failed          int       `json:"failed"`
+	Hits            int       `json:"cache_hits"` // of those allowed
+	Exchanges       int       `json:"exchanges"`  // issuances and refreshes that asked Entra, answered or not
+	Refreshes       int       `json:"refreshes"`  // of them: in the background, before a token expires
+	RefreshesFailed int       `json:"refreshes_failed"`
 	// Mean and slowest of the exchanges, as their callers saw them.
 	Mean      time.Duration `json:"exchange_mean_ns"`
 	Slowest   time.Duration `json:"exchange_slowest_ns"`
@@ -24,20 +26,32 @@ type Minute struct {
 const Hour = 60
 
 // minutes is a ring by the minute.
-type minutes [Hour]struct {
+type minutes [Hour]minute
+
+type minute struct {
 	Minute
 	at  int64 // minutes since 1970
 	sum time.Duration
 }
 
-func (m *minutes) count(i *Issuance) {
-	at := i.End().Unix() / 60
+// minute is where what ended at a time is counted; nil: the clock was put back, and
+// it is too old.
+func (m *minutes) minute(ended time.Time) *minute {
+	at := ended.Unix() / 60
 	slot := &m[uint64(at)%Hour]
 	if slot.at > at {
-		return // the clock was put back: too old
+		return nil
 	}
 	if slot.at != at {
-		slot.Minute, slot.at, slot.sum = Minute{}, at, 0
+		*slot = minute{at: at}
+	}
+	return slot
+}
+
+func (m *minutes) count(i *Issuance) {
+	slot := m.minute(i.End())
+	if slot == nil {
+		return
 	}
 	switch i.Decision {
 	case Allow:
@@ -46,21 +60,46 @@ func (m *minutes) count(i *Issuance) {
 		slot.Denied++
 	default:
 		slot.Failed++
+		slot.failed(i.Reason)
 	}
 	switch i.Cache {
 	case "hit":
 		slot.Hits++
 	case "miss":
-		slot.Exchanges++
-		slot.sum += i.Took
-		slot.Slowest = max(slot.Slowest, i.Took)
-		slot.Mean = slot.sum / time.Duration(slot.Exchanges)
+		slot.exchanged(i.Took)
 	}
-	if i.Decision == Fail && (strings.HasPrefix(i.Reason, "entra_") || i.Reason == "timeout" || i.Reason == "reply_malformed") {
-		slot.Errors++
-		if i.Reason == "entra_throttled" {
-			slot.Throttled++
-		}
+}
+
+// AddRefresh remembers that a token was asked for before the one at hand expires.
+// reason is why there is none, or "".
+func (m *Memory) AddRefresh(start time.Time, took time.Duration, reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slot := m.minutes.minute(start.Add(took))
+	if slot == nil {
+		return
+	}
+	slot.Refreshes++
+	slot.exchanged(took)
+	if reason != "" {
+		slot.RefreshesFailed++
+		slot.failed(reason)
+	}
+}
+
+func (m *minute) exchanged(took time.Duration) {
+	m.Exchanges++
+	m.sum += took
+	m.Slowest = max(m.Slowest, took)
+	m.Mean = m.sum / time.Duration(m.Exchanges)
+}
+
+func (m *minute) failed(reason string) {
+	if strings.HasPrefix(reason, "entra_") || reason == "timeout" || reason == "reply_malformed" {
+		m.Errors++
+	}
+	if reason == "entra_throttled" {
+		m.Throttled++
 	}
 }
 
