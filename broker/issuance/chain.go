@@ -43,7 +43,7 @@ type Chain struct {
 	pending bool       // a record has to go before the next line
 	torn    bool       // the sink stopped inside a line
 	text    []byte     // lines to be written
-	fresh   []sealed   // the same
+	added   []sealed   // the same
 }
 
 // sealed is a line of Chain.text.
@@ -140,7 +140,7 @@ func (c *Chain) Write(lines []byte) (int, error) {
 	for line := range bytes.Lines(rest) {
 		body, ok := bytes.CutSuffix(line, []byte(c.format.end()))
 		if !ok {
-			c.text, c.fresh = c.text[:0], c.fresh[:0]
+			c.text, c.added = c.text[:0], c.added[:0]
 			return 0, errors.New("an audit line does not end as its format does")
 		}
 		c.add(body)
@@ -199,9 +199,9 @@ func (c *Chain) begin() error {
 
 // add seals a line, whose end as the format has it is left off, for commit to write.
 func (c *Chain) add(body []byte) {
-	seq, head := c.seq+1+uint64(len(c.fresh)), c.head
-	if len(c.fresh) > 0 {
-		head = c.fresh[len(c.fresh)-1].seal
+	seq, head := c.seq+1+uint64(len(c.added)), c.head
+	if len(c.added) > 0 {
+		head = c.added[len(c.added)-1].seal
 	} else if c.torn {
 		c.text = append(c.text, '\n')
 	}
@@ -213,7 +213,7 @@ func (c *Chain) add(body []byte) {
 	c.text = hex.AppendEncode(c.text, head[:])
 	c.text = append(c.text, '"')
 	c.text = append(c.text, c.format.end()...)
-	c.fresh = append(c.fresh, sealed{len(c.text), sealOf(c.seal, c.text[start:len(c.text)-1])})
+	c.added = append(c.added, sealed{len(c.text), sealOf(c.seal, c.text[start:len(c.text)-1])})
 }
 
 // commit writes what was added, and returns how many lines of it are whole now.
@@ -225,13 +225,13 @@ func (c *Chain) commit() (whole int, err error) {
 	if n > 0 {
 		c.torn = c.text[n-1] != '\n'
 	}
-	for _, line := range c.fresh {
+	for _, line := range c.added {
 		if n < line.end-1 { // the newline may still come
 			break
 		}
 		whole, c.seq, c.head = whole+1, c.seq+1, line.seal
 	}
-	c.text, c.fresh = c.text[:0], c.fresh[:0]
+	c.text, c.added = c.text[:0], c.added[:0]
 	return whole, err
 }
 
