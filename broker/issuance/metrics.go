@@ -20,8 +20,9 @@ type metrics struct {
 	age           metric.Float64Histogram
 	verifications metric.Int64Counter
 
-	mu     sync.RWMutex // guards series
-	series map[labels]*series
+	mu       sync.RWMutex // guards the rest
+	series   map[labels]*series
+	problems map[string][]metric.AddOption // of verifications
 }
 
 type labels struct {
@@ -39,7 +40,7 @@ type series struct {
 }
 
 func newMetrics(meter metric.Meter) (*metrics, error) {
-	m := &metrics{series: map[labels]*series{}}
+	m := &metrics{series: map[labels]*series{}, problems: map[string][]metric.AddOption{}}
 	requests, err1 := meter.Int64ObservableCounter("credfree.token.requests",
 		metric.WithUnit("{request}"), metric.WithDescription("Token requests answered, by outcome."))
 	_, err0 := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -64,6 +65,20 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 
 func (m *metrics) refreshed(ctx context.Context, agent, reason string) {
 	m.refreshes.Add(ctx, 1, metric.WithAttributes(attribute.String("agent", agent), attribute.String("reason", reason)))
+}
+
+// verified makes the options of each problem once, for they are dearer than counting.
+func (m *metrics) verified(ctx context.Context, problem string) {
+	m.mu.RLock()
+	options := m.problems[problem]
+	m.mu.RUnlock()
+	if options == nil {
+		options = []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(attribute.String("problem", problem)))}
+		m.mu.Lock()
+		m.problems[problem] = options
+		m.mu.Unlock()
+	}
+	m.verifications.Add(ctx, 1, options...)
 }
 
 func (m *metrics) count(ctx context.Context, rec *Record, took time.Duration) {

@@ -168,7 +168,7 @@ func endWith(span trace.Span, reason string) {
 // Verified counts a user's token that was verified. problem is what is wrong with
 // it, of a closed set, or "".
 func (r *Recorder) Verified(ctx context.Context, problem string) {
-	r.metrics.verifications.Add(ctx, 1, metric.WithAttributes(attribute.String("problem", problem)))
+	r.metrics.verified(ctx, problem)
 }
 
 // Close writes the audit line, ends the span and counts. When the line cannot

@@ -99,11 +99,20 @@ func (req *tokenRequest) readJWTBearer(f form) *badRequest {
 // Entra's own examples send them along on behalf of users; the answer's scope
 // says what was granted.
 func withoutSignIn(scope string) string {
-	rest := slices.DeleteFunc(strings.Fields(scope), func(s string) bool {
-		return s == "openid" || s == "profile" || s == "email" || s == "offline_access"
-	})
+	asks := false
+	for s := range strings.FieldsSeq(scope) {
+		asks = asks || isSignIn(s)
+	}
+	if !asks {
+		return scope
+	}
+	rest := slices.DeleteFunc(strings.Fields(scope), isSignIn)
 	if len(rest) == 0 {
 		return scope
 	}
 	return strings.Join(rest, " ")
+}
+
+func isSignIn(scope string) bool {
+	return scope == "openid" || scope == "profile" || scope == "email" || scope == "offline_access"
 }

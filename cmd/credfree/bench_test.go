@@ -315,19 +315,25 @@ func benchService(dir string) *service {
 // ours, and the system calls it makes. Its figures are steadier than those of
 // BenchmarkHitPath, and tell what a change is worth.
 func BenchmarkHandler(b *testing.B) {
-	for _, spans := range []string{"spans-off", "spans/otlp-100-percent"} {
-		b.Run(spans, func(b *testing.B) {
-			for _, variable := range collectorFor(b, spans) {
+	for _, kind := range []string{"spans-off", "on-behalf-of", "spans/otlp-100-percent"} {
+		b.Run(kind, func(b *testing.B) {
+			for _, variable := range collectorFor(b, kind) {
 				name, value, _ := strings.Cut(variable, "=")
 				b.Setenv(name, value)
 			}
-			benchHandler(b)
+			dir, form := b.TempDir(), benchForm
+			s := benchService(dir)
+			if kind == "on-behalf-of" {
+				user, err := os.ReadFile(filepath.Join(dir, "user-token"))
+				check(b, err)
+				form = benchUserForm + string(user)
+			}
+			benchHandler(b, s, form)
 		})
 	}
 }
 
-func benchHandler(b *testing.B) {
-	s := benchService(b.TempDir())
+func benchHandler(b *testing.B, s *service, form string) {
 	b.Cleanup(func() { check(b, s.closeListeners()) })
 	client, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", s.agentsAddr())
 	check(b, err)
@@ -339,11 +345,11 @@ func benchHandler(b *testing.B) {
 	r, err := http.NewRequestWithContext(s.agents.ConnContext(ctx, server), http.MethodPost, "/oauth2/token", io.NopCloser(body))
 	check(b, err)
 	r.Header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
-	r.Host, r.RemoteAddr, r.ContentLength = "127.0.0.1", server.RemoteAddr().String(), int64(len(benchForm))
+	r.Host, r.RemoteAddr, r.ContentLength = "127.0.0.1", server.RemoteAddr().String(), int64(len(form))
 	w := answerCounter{header: http.Header{}}
 	b.ReportAllocs()
 	for b.Loop() {
-		body.Reset(benchForm)
+		body.Reset(form)
 		s.agents.Handler.ServeHTTP(&w, r)
 	}
 	if w.status != 0 || w.bytes < 1_000*b.N {

@@ -91,8 +91,8 @@ func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // checkKind accepts access tokens with which a user delegated something to the API.
 func (c *claims) checkKind() *Error {
-	scopes := strings.Fields(c.Scopes)
-	delegated := len(scopes) > 0 && !slices.Equal(scopes, []string{"/"}) // Entra writes "/" for none
+	scopes := strings.TrimSpace(c.Scopes)
+	delegated := scopes != "" && scopes != "/" // Entra writes "/" for none
 	switch {
 	case c.Type == "app":
 		return appOnly()
