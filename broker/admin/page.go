@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/credfree/credfree/broker/recent"
@@ -15,14 +16,15 @@ import (
 //go:embed page
 var files embed.FS
 
-// pages are the templates, each with what all pages have around it.
-var pages = func() map[string]*template.Template {
+// pages are the templates, each with what all pages have around it. They take most
+// of a megabyte, and are made when somebody looks.
+var pages = sync.OnceValue(func() map[string]*template.Template {
 	all := map[string]*template.Template{}
 	for _, name := range []string{"issuances", "issuance", "agents", "health", "policy", "purge", "login", "message"} {
 		all[name] = template.Must(template.New("layout.html").Funcs(words).ParseFS(files, "page/layout.html", "page/row.html", "page/"+name+".html"))
 	}
 	return all
-}()
+})
 
 // security keeps a page from loading anything that is not this listener's, and
 // from being shown inside another.
@@ -103,7 +105,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, status int, name 
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Vary", "Accept")
 	var body bytes.Buffer
-	if err := pages[name].Execute(&body, v); err != nil {
+	if err := pages()[name].Execute(&body, v); err != nil {
 		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
 		return
 	}
@@ -141,7 +143,7 @@ func (h *Handler) ours(r *http.Request) bool {
 // rowOf is one row of the list of issuances, for pages that are open.
 func rowOf(i *recent.Issuance) ([]byte, error) {
 	var row bytes.Buffer
-	err := pages["issuances"].ExecuteTemplate(&row, "row", i)
+	err := pages()["issuances"].ExecuteTemplate(&row, "row", i)
 	return row.Bytes(), err
 }
 

@@ -3,7 +3,6 @@ package policy
 import (
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -96,7 +95,7 @@ func (r *reader) api(e entry, cloud *Cloud) API {
 
 // apiPathForm has no segment that begins with a dot, none that is empty, and
 // an asterisk as the last one only.
-var apiPathForm = regexp.MustCompile(`^(/|(/[A-Za-z0-9_~!$&'()+,;=:@-][A-Za-z0-9._~!$&'()+,;=:@-]*)+|(/[A-Za-z0-9_~!$&'()+,;=:@-][A-Za-z0-9._~!$&'()+,;=:@-]*)*/\*)$`)
+var apiPathForm = patternOf(`^(/|(/[A-Za-z0-9_~!$&'()+,;=:@-][A-Za-z0-9._~!$&'()+,;=:@-]*)+|(/[A-Za-z0-9_~!$&'()+,;=:@-][A-Za-z0-9._~!$&'()+,;=:@-]*)*/\*)$`)
 
 // baseURL reads where an API is: tokens are sent there.
 func (r *reader) baseURL(at place) string {

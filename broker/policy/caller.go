@@ -3,7 +3,6 @@ package policy
 import (
 	"math"
 	"path"
-	"regexp"
 	"strings"
 )
 
@@ -51,7 +50,7 @@ func (r *reader) caller(at place, strict bool) (Caller, callerPlaces, bool) {
 	return Caller{}, places, false
 }
 
-var socketName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$`)
+var socketName = patternOf(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}$`)
 
 // maxSocketPath is what fits into a Linux sockaddr_un with its final NUL.
 const maxSocketPath = 107

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -56,7 +55,7 @@ var (
 		optional("scopes", list(scopeText), "Scopes, written out or as a shorthand."),
 		optional("resources", list(anyText), "Resources, all of whose scopes may be granted, written out or as a shorthand."),
 	)
-	hostForm    = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
+	hostForm    = patternOf(`^([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$`)
 	ceilingForm = fieldsOf(
 		required("version", form{Const: 1}, "Version of the form of this file."),
 		optional("clouds", some(oneOf(cloudNames()...)), "Clouds whose Entra may be asked; any when absent."),

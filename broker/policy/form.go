@@ -99,7 +99,7 @@ func numbers(minimum, maximum int64) form {
 
 func oneOf(values ...string) form { return form{Type: "string", Enum: values} }
 
-func matching(pattern string) form { return form{Type: "string", Pattern: pattern} }
+func matching(text string) form { return form{Type: "string", Pattern: text} }
 
 var (
 	anyText   = form{Type: "string"}

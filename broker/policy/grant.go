@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -144,7 +143,7 @@ func (r *reader) badScope(at place, text, defect string, cloud *Cloud) {
 }
 
 // wordForm is what a shorthand looks like, and no permission of Microsoft Graph.
-var wordForm = regexp.MustCompile(`^[a-z0-9-]+$`)
+var wordForm = patternOf(`^[a-z0-9-]+$`)
 
 // references reads a list of names of what is defined elsewhere, each once.
 func (r *reader) references(at place, what string, known []string) []entry {

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -265,11 +264,11 @@ func (r *reader) usernames(items []place) []AgentUserName {
 	return users
 }
 
-var usernameForm = regexp.MustCompile(`^[a-z0-9.'_!#^~-]{1,64}@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
+var usernameForm = patternOf(`^[a-z0-9.'_!#^~-]{1,64}@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$`)
 
 // resourceIDForm is the ARM id of a user-assigned identity. ARM compares the
 // words of its ids without regard to case.
-var resourceIDForm = regexp.MustCompile(`^/` + anyCase("subscriptions") + `/[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/` +
+var resourceIDForm = patternOf(`^/` + anyCase("subscriptions") + `/[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/` +
 	anyCase("resourceGroups") + `/[A-Za-z0-9_.()-]{1,90}/` + anyCase("providers") + `/` + anyCase("Microsoft") + `\.` + anyCase("ManagedIdentity") +
 	`/` + anyCase("userAssignedIdentities") + `/[A-Za-z0-9][A-Za-z0-9_-]{2,127}$`)
 

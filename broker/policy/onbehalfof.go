@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -51,9 +50,9 @@ const (
 )
 
 var (
-	contextForm = regexp.MustCompile(`^c[1-9][0-9]?$`)
-	methodForm  = regexp.MustCompile(`^[a-z0-9_]{1,32}$`)
-	claimForm   = regexp.MustCompile(`^[!-~]{1,128}$`)
+	contextForm = patternOf(`^c[1-9][0-9]?$`)
+	methodForm  = patternOf(`^[a-z0-9_]{1,32}$`)
+	claimForm   = patternOf(`^[!-~]{1,128}$`)
 	userIDForm  = matching(`^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}/)?[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
 	usersForm = fieldsOf(

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -52,7 +51,7 @@ var farAway = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 // isFromPod reports whether a value is the pod's to say.
 func isFromPod(at place) bool { return at.present() && at.node.Value == fromPod }
 
-var lowerGUID = regexp.MustCompile(guid.Pattern)
+var lowerGUID = patternOf(guid.Pattern)
 
 // podValue takes a value from the pod. It is the word of whoever wrote the pod's
 // annotations, so it has to be a GUID, and one of permitted unless that is empty.

@@ -3,7 +3,6 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -121,7 +120,7 @@ func names(entries []entry) []string {
 	return names
 }
 
-var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+var nameForm = patternOf(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 // named reads a mapping whose keys are names; an absent one is empty. An entry
 // with a bad name stays, so that references to it are not reported as well.
@@ -159,7 +158,7 @@ func (r *reader) version(at place) {
 }
 
 // Entra names a tenant by a GUID or by a domain that the tenant has verified.
-var domain = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$`)
+var domain = patternOf(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])$`)
 
 func (r *reader) tenant(at place) string {
 	if isFromPod(at) {

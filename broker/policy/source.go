@@ -2,7 +2,6 @@ package policy
 
 import (
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -174,7 +173,7 @@ func (r *reader) execSource(at place) *ExecSource {
 	return source
 }
 
-var timeoutForm = regexp.MustCompile(`^[1-9][0-9]?s$`)
+var timeoutForm = patternOf(`^[1-9][0-9]?s$`)
 
 // maxTimeout is what an exchange can wait for.
 const maxTimeout = 30 * time.Second
@@ -233,15 +232,15 @@ func (r *reader) managedIdentitySource(at place) *ManagedIdentitySource {
 
 // The forms of names that become part of a URL or of a variable's name.
 var (
-	tagForm        = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
-	vaultForm      = regexp.MustCompile(`^\w([\w.-]{0,126}\w)?$`)
-	regionForm     = regexp.MustCompile(`^[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
-	socketForm     = regexp.MustCompile(`^unix://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
-	spiffeIDForm   = regexp.MustCompile(`^spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
-	kubernetesForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,8}$`)
+	tagForm        = patternOf(`^[A-Za-z0-9_]{1,64}$`)
+	vaultForm      = patternOf(`^\w([\w.-]{0,126}\w)?$`)
+	regionForm     = patternOf(`^[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}$`)
+	socketForm     = patternOf(`^unix://(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
+	spiffeIDForm   = patternOf(`^spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$`)
+	kubernetesForm = patternOf(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,8}$`)
 )
 
-var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+var variableForm = patternOf(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 
 // variable reads the name of an environment variable. A value that stands in
 // its place may be a token, so the message does not repeat it.

@@ -50,7 +50,7 @@ func (r *reader) httpSource(at place) *HTTPSource {
 	return source
 }
 
-var pointerForm = regexp.MustCompile(`^(/([^/~]|~[01])*)+$`)
+var pointerForm = patternOf(`^(/([^/~]|~[01])*)+$`)
 
 // plainHosts are asked without TLS beside loopback: platforms serve tokens
 // there on a link that never leaves the machine's host.
@@ -87,7 +87,7 @@ func isPort(text string) bool {
 	return text == "" || err == nil && n > 0
 }
 
-var headerForm = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")
+var headerForm = patternOf("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")
 
 // framing are headers that belong to the connection and not to the request.
 var framing = []string{"connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"}

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +24,7 @@ func (r *reader) text(at place) (string, bool) {
 	return at.node.Value, r.literal(at)
 }
 
-var decimal = regexp.MustCompile(`^(0|[1-9][0-9]{0,9})$`)
+var decimal = patternOf(`^(0|[1-9][0-9]{0,9})$`)
 
 // number reads a number in plain decimal digits: YAML would read 010 as 8.
 // want says which numbers make sense here.
@@ -102,7 +101,7 @@ func (r *reader) members(at place) []place {
 }
 
 // matching reads a string of the given form.
-func (r *reader) matching(at place, form *regexp.Regexp, want string) string {
+func (r *reader) matching(at place, form pattern, want string) string {
 	text, ok := r.text(at)
 	if ok && !form.MatchString(text) {
 		r.problem(at, "want "+want+", got "+quote(text), "write it as the platform does")
@@ -112,7 +111,7 @@ func (r *reader) matching(at place, form *regexp.Regexp, want string) string {
 }
 
 // words reads values of claims of the given form, each of them once.
-func (r *reader) words(at place, form *regexp.Regexp, want string) []string {
+func (r *reader) words(at place, form pattern, want string) []string {
 	var words []string
 	once := once[string]{}
 	for _, item := range r.members(at) {
@@ -130,7 +129,7 @@ func (r *reader) words(at place, form *regexp.Regexp, want string) []string {
 	return words
 }
 
-var durationForm = regexp.MustCompile(`^[1-9][0-9]{0,3}[mh]$`)
+var durationForm = patternOf(`^[1-9][0-9]{0,3}[mh]$`)
 
 // duration reads whole minutes or hours, from least to most; an absent one is 0.
 func (r *reader) duration(at place, least, most time.Duration, want string) time.Duration {
