@@ -46,18 +46,16 @@ func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation
 func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, userToken secret.Text) (*verified, error) {
 	p := g.principals[member{d.Identity, d.Member}]
 	raw := userToken.Reveal()
-	user := &verified{token: userToken, hash: sha256.Sum256([]byte(raw))}
 	got, err := g.Users.Verify(ctx, raw, usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
 	b.countVerified(ctx, err)
 	if err == nil {
-		user.User = userOf(got)
-		return user, nil
+		return &verified{User: userOf(got), token: userToken, hash: got.Digest}, nil
 	}
 	if failure, ok := errors.AsType[*usertoken.Error](err); ok && failure.Problem == usertoken.Expired {
-		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, user.hash}, d.Agent.OnBehalfOf.LongRunning, b.cfg.Now()); ok {
-			user.User, user.inSession = known, true
-			user.Expires = ends
-			return user, nil
+		hash := sha256.Sum256([]byte(raw))
+		if known, ends, ok := b.sessions.find(sessionKey{d.Agent.Name, p.key, hash}, d.Agent.OnBehalfOf.LongRunning, b.cfg.Now()); ok {
+			known.Expires = ends
+			return &verified{User: known, token: userToken, hash: hash, inSession: true}, nil
 		}
 	}
 	return nil, notVerified(d, err)

@@ -1,6 +1,7 @@
 package usertoken_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -151,8 +152,12 @@ func TestUser(t *testing.T) {
 			})},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := verified(t, v, userToken(t, server, c.req))
-			if diff := cmp.Diff(c.want, got, cmpopts.IgnoreFields(usertoken.User{}, "ExpiresAt", "UniqueID")); diff != "" {
+			raw := userToken(t, server, c.req)
+			got := verified(t, v, raw)
+			if again := verified(t, v, raw); got.Digest != sha256.Sum256([]byte(raw)) || again.Digest != got.Digest {
+				t.Error("the digest is not that of the token, or not each time")
+			}
+			if diff := cmp.Diff(c.want, got, cmpopts.IgnoreFields(usertoken.User{}, "ExpiresAt", "UniqueID", "Digest")); diff != "" {
 				t.Errorf("user (-want +got):\n%s", diff)
 			}
 			if left := time.Until(got.ExpiresAt); left < 59*time.Minute || left > 91*time.Minute || got.UniqueID == "" {

@@ -1,6 +1,7 @@
 package usertoken
 
 import (
+	"crypto/sha256"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,9 @@ type User struct {
 	ExpiresAt     time.Time
 	Version       string // 1.0 or 2.0
 	UniqueID      string // uti, which Entra's sign-in log has as well; "" without one
+	// Digest is the SHA-256 of the token, all of it, to keep things by. It is for no
+	// record: who has the token can tell it from the digest.
+	Digest [sha256.Size]byte
 }
 
 // user tells what the verified claims say.

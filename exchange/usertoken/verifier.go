@@ -171,6 +171,7 @@ func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (*k
 	}
 	if fresh {
 		k = &known{keyID: k.keyID, claims: k.claims, key: key, user: v.user(&k.claims)} // 6. Who is it?
+		k.user.Digest = of
 		v.remember(of, len(raw), k)
 	}
 	return k, nil
