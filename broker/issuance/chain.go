@@ -70,8 +70,8 @@ func NewChain(cfg ChainConfig) (*Chain, error) {
 	for len(end) > 0 {
 		at := bytes.LastIndexByte(end[:len(end)-1], '\n') + 1
 		line := end[at:]
-		if link, ok := readLink(line); ok && link.Seq > 0 && line[len(line)-1] == '\n' {
-			c.seq, c.head = link.Seq, sealOf(c.seal, line[:len(line)-1])
+		if link, ok := readLink(line); ok && link.Seq > 0 { // else it is none of ours, or torn
+			c.seq, c.head = link.Seq, sealOf(c.seal, bytes.TrimSuffix(line, []byte{'\n'}))
 			break
 		}
 		end = end[:at]
