@@ -302,3 +302,22 @@ func BenchmarkChain(b *testing.B) {
 		})
 	}
 }
+
+// A line that lacks nothing but its newline was answered, and a chain goes on from
+// it after a restart.
+func TestChainGoesOnFromALineWithoutNewline(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	write := func(agents ...string) {
+		file, err := issuance.OpenFile(path)
+		check(t, err)
+		recorder, _ := chained(t, issuance.ChainConfig{Sink: file})
+		issue(t, recorder, agents...)
+		check(t, file.Close())
+	}
+	write("one", "two")
+	check(t, os.WriteFile(path, []byte(strings.TrimSuffix(content(t, path), "\n")), 0o600))
+	write("three")
+	if findings, sum := verify(t, issuance.VerifyConfig{}, content(t, path)); len(findings) > 0 || sum.Lines != 5 {
+		t.Errorf("got %q and %d lines, want none, and 5 of which 2 begin the runs", findings, sum.Lines)
+	}
+}
