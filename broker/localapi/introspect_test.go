@@ -109,6 +109,14 @@ func TestIntrospection(t *testing.T) {
 	}
 }
 
+// another is a letter of base64 that is not this one.
+func another(letter byte) string {
+	if letter == 'A' {
+		return "B"
+	}
+	return "A"
+}
+
 // What is not the agent's business is not active, and that is all that it hears.
 func TestInactiveTokens(t *testing.T) {
 	d := open(t, twoAgents)
@@ -121,7 +129,8 @@ func TestInactiveTokens(t *testing.T) {
 		"of another, for a user":     othersUser,
 		"garbage":                    "x",
 		"a JWT of nobody":            "eyJhbGciOiJub25lIn0.eyJhY3RpdmUiOnRydWV9.",
-		"own, with a byte changed":   own[:len(own)-2] + "AA",
+		"own, with a byte changed":   own[:len(own)-9] + another(own[len(own)-9]) + own[len(own)-8:],
+		"own, in other letters":      own[:len(own)-1] + string(own[len(own)-1]+1), // which say the same: the last two bits mean nothing
 		"own, with a byte more":      own + "A",
 		"own, without its signature": own[:strings.LastIndexByte(own, '.')+1],
 		"a user's for another API":   d.user(t, func(r *entratest.UserTokenRequest) { r.Audience = "https://graph.microsoft.com" }),
@@ -131,7 +140,7 @@ func TestInactiveTokens(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
-	if audited := d.audited(); strings.Count(audited, `"decision":"deny"`) != 9 || strings.Contains(audited, `"decision":"allow"`) {
+	if audited := d.audited(); strings.Count(audited, `"decision":"deny"`) != 10 || strings.Contains(audited, `"decision":"allow"`) {
 		t.Errorf("audited: %s", audited)
 	}
 	if got := d.introspect(t, own); got["active"] != true {
