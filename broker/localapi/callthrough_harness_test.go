@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -46,6 +47,7 @@ func openCalls(t testing.TB, agents func(dir string) string, handler func(d *doo
 		(*serve.Load()).ServeHTTP(w, r)
 	}))
 	a.EnableHTTP2 = true
+	a.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshakes that end because of its certificate
 	a.StartTLS()
 	t.Cleanup(a.Close)
 	d := open(t, agents, append([]func(*localapi.Config){func(cfg *localapi.Config) {
