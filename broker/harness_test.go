@@ -66,14 +66,15 @@ var issuerKey = sync.OnceValue(func() crypto.Signer {
 // world is a broker over the emulator, all in process.
 type world struct {
 	*broker.Broker
-	rules  broker.Rules
-	entra  *entratest.Server
-	issuer *entratest.Issuer
-	file   string // the workload token
-	cache  *cache.Cache[exchange.Token]
-	audit  *sink
-	spans  *tracetest.SpanRecorder
-	tracer trace.Tracer
+	rules    broker.Rules
+	entra    *entratest.Server
+	issuer   *entratest.Issuer
+	file     string // the workload token
+	cache    *cache.Cache[exchange.Token]
+	audit    *sink
+	spans    *tracetest.SpanRecorder
+	tracer   trace.Tracer
+	recorder *issuance.Recorder
 }
 
 type peerKey struct{}
@@ -123,11 +124,11 @@ func newWorldOf(t testing.TB, change func(*entratest.Directory), options ...func
 	w.cache, err = cache.New[exchange.Token](cache.Config{})
 	check(t, err)
 	t.Cleanup(func() { check(t, w.cache.Close(context.WithoutCancel(t.Context()))) })
-	client, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: entra.RoundTripper(), Tracer: w.tracer, Legs: broker.Legs(w.cache)})
+	w.recorder, err = issuance.NewRecorder(issuance.Config{Audit: w.audit, Tracer: w.tracer})
 	check(t, err)
-	recorder, err := issuance.NewRecorder(issuance.Config{Audit: w.audit, Tracer: w.tracer})
+	client, err := exchange.New(exchange.Config{Authority: authority, Audience: p.Cloud.Audience, Transport: entra.RoundTripper(), Tracer: w.tracer, Legs: broker.Legs(w.cache, w.recorder)})
 	check(t, err)
-	cfg := broker.Config{Cache: w.cache, Recorder: recorder, Peer: peerOf}
+	cfg := broker.Config{Cache: w.cache, Recorder: w.recorder, Peer: peerOf}
 	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: entra.RoundTripper(), Tracer: w.tracer})
 	check(t, err)
 	t.Cleanup(users.Close)

@@ -6,14 +6,18 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/exchange"
 )
 
 // Legs keeps the tokens of intermediate legs in the cache, under keys of their
-// own that no agent has.
-func Legs(c *cache.Cache[exchange.Token]) exchange.Keeper { return legs{c} }
+// own that no agent has. Their refreshes are recorded as those of no agent.
+func Legs(c *cache.Cache[exchange.Token], r *issuance.Recorder) exchange.Keeper { return legs{c, r} }
 
-type legs struct{ cache *cache.Cache[exchange.Token] }
+type legs struct {
+	cache    *cache.Cache[exchange.Token]
+	recorder *issuance.Recorder
+}
 
 // legKey has no agent, so that no request can ever look it up.
 func legKey(leg exchange.Leg) cache.Key {
@@ -27,10 +31,10 @@ func (l legs) Keep(ctx context.Context, leg exchange.Leg, fetch func(context.Con
 		token, err := fetch(ctx)
 		return cache.Entry[exchange.Token]{Value: token, Lifetime: token.Lifetime, RefreshIn: token.RefreshIn, Bytes: token.Len() + tokenOverhead}, err
 	}
-	token, _, refresh, ok := l.cache.Lookup(key)
+	token, _, due, ok := l.cache.Lookup(key)
 	if ok {
-		if refresh {
-			l.cache.Refresh(ctx, key, entry)
+		if due {
+			l.cache.Refresh(ctx, key, refresh(l.recorder, "", entry))
 		}
 		return token, nil
 	}

@@ -136,6 +136,19 @@ var traced = map[string]func(t *testing.T, w *world){
 		check(t, err)
 		synctest.Wait()
 	},
+	"refreshed-leg": func(t *testing.T, w *world) {
+		w.use(t, assistant(""))
+		w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
+		asAgent := broker.Request{Door: "oauth", Grant: "client_credentials", Identity: "agent", Scope: graph}
+		_, err := w.Issue(as(t, 10001), asAgent)
+		check(t, err)
+		time.Sleep(55 * time.Minute)
+		w.Purge(broker.Selection{Agent: "assistant"}) // and not the blueprint's token, which is no agent's own
+		w.spans.Reset()
+		_, err = w.Issue(as(t, 10001), asAgent)
+		check(t, err)
+		synctest.Wait()
+	},
 	"caller-gone": func(t *testing.T, w *world) {
 		w.entra.SetBehavior(entratest.Behavior{Delay: time.Second})
 		ctx, cancel := context.WithTimeout(as(t, 10001), 50*time.Millisecond)
@@ -263,7 +276,7 @@ func (w *world) onMachine(t *testing.T, endpoint http.RoundTripper) {
 	rules := w.rules
 	rules.Policy = w.policy(t, "agents: {researcher: {identity: machine, callers: [{tcp: {uids: [10001]}}], allow: {scopes: [graph]}}}\n")
 	rules.Exchange, err = exchange.New(exchange.Config{Authority: authority, Audience: rules.Policy.Cloud.Audience, Transport: w.entra.RoundTripper(),
-		Tracer: w.tracer, Legs: broker.Legs(w.cache), ManagedIdentity: client})
+		Tracer: w.tracer, Legs: broker.Legs(w.cache, w.recorder), ManagedIdentity: client})
 	check(t, err)
 	check(t, w.Use(rules))
 }

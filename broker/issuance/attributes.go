@@ -30,7 +30,7 @@ func Attributes() []Attribute {
 		{string(keyID), []string{spanIssue, spanInspect, spanCall}, "id of the issuance, also in the answer's `credfree-issuance-id` header and in the audit line"},
 		{string(keyDoor), both, "the protocol the agent spoke: `oauth`, `managed_identity`, `auth_sidecar` or `call_through`"},
 		{string(keyGrant), []string{spanIssue, spanInspect, spanEntra, spanMachine}, "OAuth 2.0 grant type: what the agent asked with (`inspection`: with a user's token to be inspected), or what Entra is asked with"},
-		{string(keyAgent), []string{spanIssue, spanInspect, spanRefresh}, "the agent, by its name in the policy; absent when the caller is nobody"},
+		{string(keyAgent), []string{spanIssue, spanInspect, spanRefresh}, "the agent, by its name in the policy; absent when the caller is nobody, and of the refresh of an intermediate token, which is no agent's own"},
 		{string(keyOwner), both, "the agent's owner in the policy"},
 		{string(keyPeerNet), both, "`unix` or `tcp`"},
 		{string(keyPeerSocket), issue, "file name of the unix socket"},

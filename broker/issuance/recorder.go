@@ -130,14 +130,18 @@ func (r *Recorder) Link(rec *Record, other context.Context) {
 }
 
 // Refresh starts the span of a refresh that no caller waits for: a trace of
-// its own, linked to the issuance in ctx. The function it returns ends the
+// its own, linked to the issuance in ctx. agent is whose token it is; "" for one
+// of an intermediate leg, which is no agent's. The function it returns ends the
 // span, with the reason of a failure or "".
 func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, func(reason string)) {
 	cause := trace.LinkFromContext(ctx)
 	start := time.Now()
+	attributes := []attribute.KeyValue{keyCache.String("refresh")}
+	if agent != "" {
+		attributes = append(attributes, keyAgent.String(agent))
+	}
 	ctx, span := r.tracer.Start(ctx, "token.refresh", //nolint:spancheck // the function returned ends it
-		trace.WithNewRoot(), trace.WithLinks(cause),
-		trace.WithAttributes(keyAgent.String(agent), keyCache.String("refresh")))
+		trace.WithNewRoot(), trace.WithLinks(cause), trace.WithAttributes(attributes...))
 	return ctx, func(reason string) { //nolint:spancheck // see above
 		endWith(span, reason)
 		r.metrics.refreshed(ctx, agent, reason)

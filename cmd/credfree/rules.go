@@ -99,7 +99,7 @@ func (s *service) connect(r *ruleSet) error {
 	}
 	r.Exchange, err = exchange.New(exchange.Config{
 		Authority: cloud.Authority, Audience: r.audience, Transport: telemetry.instrument(tokens), Tracer: telemetry.tracer(), Meter: telemetry.meter(),
-		ManagedIdentity: machine, Legs: broker.Legs(s.cache),
+		ManagedIdentity: machine, Legs: broker.Legs(s.cache, s.recorder),
 	})
 	if err != nil {
 		return err
