@@ -1,6 +1,7 @@
 package issuance
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
 	"time"
@@ -41,8 +42,9 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 	b = appendField(b, "issuance_id", r.ID)
 	if span.IsValid() {
 		traceID, spanID := span.TraceID(), span.SpanID()
-		b = appendField(b, "trace_id", traceID.String())
-		b = appendField(b, "span_id", spanID.String())
+		b = hex.AppendEncode(append(b, `,"trace_id":"`...), traceID[:])
+		b = hex.AppendEncode(append(b, `","span_id":"`...), spanID[:])
+		b = append(b, '"')
 	}
 	b = appendField(b, "agent", r.Agent)
 	b = appendField(b, "owner", r.Owner)
