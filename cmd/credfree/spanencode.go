@@ -70,7 +70,7 @@ func appendSpan(b []byte, s sdktrace.ReadOnlySpan) ([]byte, error) {
 		one := appendIDs(make([]byte, 0, 40), link.SpanContext)
 		b = appendBytes(b, fieldLink, appendFlags(one, fieldLinkFlags, link.SpanContext, link.SpanContext))
 	}
-	status := appendText(nil, fieldMessage, s.Status().Description)
+	status := appendText(make([]byte, 0, 64), fieldMessage, s.Status().Description)
 	b = appendBytes(b, fieldStatus, appendNumber(status, fieldCode, otlpStatus(s.Status().Code)))
 	return appendFlags(b, fieldFlags, sc, parent), err
 }
@@ -103,7 +103,7 @@ func otlpStatus(code codes.Code) uint64 {
 
 // appendAttributes appends KeyValues.
 func appendAttributes(b []byte, field protowire.Number, attributes []attribute.KeyValue) ([]byte, error) {
-	var room [256]byte
+	var room, listRoom, listedRoom [256]byte
 	one := make([]byte, 0, 320)
 	for _, kv := range attributes {
 		value := room[:0]
@@ -115,9 +115,9 @@ func appendAttributes(b []byte, field protowire.Number, attributes []attribute.K
 		case attribute.INT64:
 			value = protowire.AppendVarint(protowire.AppendTag(value, fieldInt, protowire.VarintType), uint64(kv.Value.AsInt64()))
 		case attribute.STRINGSLICE:
-			var list []byte
+			list := listRoom[:0]
 			for _, text := range kv.Value.AsStringSlice() {
-				list = appendBytes(list, fieldListed, appendString(nil, fieldString, text))
+				list = appendBytes(list, fieldListed, appendString(listedRoom[:0], fieldString, text))
 			}
 			value = appendBytes(value, fieldList, list)
 		case attribute.EMPTY, attribute.FLOAT64, attribute.BOOLSLICE, attribute.INT64SLICE, attribute.FLOAT64SLICE, attribute.BYTESLICE, attribute.SLICE, attribute.MAP:
