@@ -44,7 +44,7 @@ var errUnwritten = errors.New("the audit line was not written")
 func (a *audit) write(rec *Record, end time.Time, span trace.SpanContext) error {
 	b, until, first := a.add(rec, end, span)
 	if first {
-		if a.alone.Load()%waitEvery == 0 {
+		if alone := a.alone.Load(); alone < patience || alone%waitEvery == 0 {
 			runtime.Gosched() // who is ready to write a line comes along
 		}
 		a.commit(b)
@@ -60,9 +60,13 @@ func (a *audit) write(rec *Record, end time.Time, span trace.SpanContext) error 
 	return err
 }
 
-// waitEvery is how often who has been alone lets others come along all the same:
-// it takes time on a machine with several processors.
-const waitEvery = 64
+// Letting others come along takes time where nobody does: after patience lines
+// that nobody joined it is done for one in waitEvery. Among many requests, too, a
+// line is alone now and then.
+const (
+	patience  = 16
+	waitEvery = 64
+)
 
 // maxSpareBytes is how large a batch may be to be kept for the next.
 const maxSpareBytes = 64 << 10
