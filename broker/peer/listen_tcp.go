@@ -99,6 +99,11 @@ type tcpConn struct {
 	ev *evidence
 }
 
+func (c *tcpConn) Read(p []byte) (int, error) {
+	letAnswersGoFirst(p)
+	return c.TCPConn.Read(p)
+}
+
 func (c *tcpConn) evidence() *evidence { return c.ev }
 
 func witnessTCP(c net.Conn) *evidence {
