@@ -113,7 +113,7 @@ func (b *Broker) askGraph(ctx context.Context, g *generation, d policy.Decision,
 	w := &want{Decision: policy.Decision{Scopes: scopes, Scope: scopes[0]}, principal: p, exchange: g.Exchange}
 	// The key has no agent, so that no request can ever look it up.
 	key := cache.Key{Identity: p.clientID, Tenant: p.tenant, Client: p.clientID, Scopes: scopes[0]}
-	token, _, _, err := b.cfg.Cache.Get(ctx, key, b.fetch(key, w))
+	token, err := keep(ctx, b.cfg.Cache, b.cfg.Recorder, key, b.fetch(key, w))
 	if failure, ok := errors.AsType[*exchange.Error](err); ok {
 		return nil, fmt.Errorf("no token for it: %s", failure.Message)
 	}

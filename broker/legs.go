@@ -26,19 +26,23 @@ func legKey(leg exchange.Leg) cache.Key {
 
 // Keep implements exchange.Keeper.
 func (l legs) Keep(ctx context.Context, leg exchange.Leg, fetch func(context.Context) (exchange.Token, error)) (exchange.Token, error) {
-	key := legKey(leg)
 	entry := func(ctx context.Context) (cache.Entry[exchange.Token], error) {
 		token, err := fetch(ctx)
 		return cache.Entry[exchange.Token]{Value: token, Lifetime: token.Lifetime, RefreshIn: token.RefreshIn, Bytes: token.Len() + tokenOverhead}, err
 	}
-	token, _, due, ok := l.cache.Lookup(key)
+	return keep(ctx, l.cache, l.recorder, legKey(leg), entry)
+}
+
+// keep returns a token of the broker's own, which has no agent in its key.
+func keep(ctx context.Context, c *cache.Cache[exchange.Token], r *issuance.Recorder, key cache.Key, fetch cache.Fetch[exchange.Token]) (exchange.Token, error) {
+	token, _, due, ok := c.Lookup(key)
 	if ok {
 		if due {
-			l.cache.Refresh(ctx, key, refresh(l.recorder, "", entry))
+			c.Refresh(ctx, key, refresh(r, key, fetch))
 		}
 		return token, nil
 	}
-	token, _, how, err := l.cache.Get(ctx, key, entry)
+	token, _, how, err := c.Get(ctx, key, fetch)
 	if how.Outcome == cache.Joined {
 		if leader := trace.SpanContextFromContext(how.Leader); leader.IsValid() {
 			trace.SpanFromContext(ctx).AddLink(trace.Link{SpanContext: leader})

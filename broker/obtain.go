@@ -34,7 +34,7 @@ func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exc
 	kept := *w // the exchange may outlive the request
 	if ok {
 		rec.Cache = issuance.Hit
-		b.cfg.Cache.Refresh(ctx, key, refresh(b.cfg.Recorder, rec.Agent, b.fetch(key, &kept)))
+		b.cfg.Cache.Refresh(ctx, key, refresh(b.cfg.Recorder, key, b.fetch(key, &kept)))
 		return token, expires, nil
 	}
 	rec.Cache = issuance.Miss
@@ -105,11 +105,10 @@ func (b *Broker) entry(token exchange.Token, w *want) cache.Entry[exchange.Token
 }
 
 // refresh is a fetch that nobody waits for. It has a trace of its own, linked
-// to the issuance that found the token to be ageing. agent is "" where several
-// may share the token.
-func refresh(r *issuance.Recorder, agent string, fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange.Token] {
+// to the issuance that found the token to be ageing.
+func refresh(r *issuance.Recorder, key cache.Key, fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange.Token] {
 	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
-		ctx, end := r.Refresh(ctx, agent)
+		ctx, end := r.Refresh(ctx, key.Agent, key.Client)
 		entry, err := fetch(ctx)
 		var failure *exchange.Error
 		switch {

@@ -20,6 +20,24 @@ import (
 	"github.com/credfree/credfree/exchange/usertoken"
 )
 
+// refreshBlueprint issues a token to an agent whose blueprint's token is due, after
+// what happens meanwhile.
+func (w *world) refreshBlueprint(t *testing.T, meanwhile func()) {
+	t.Helper()
+	w.use(t, assistant(""))
+	w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
+	asAgent := broker.Request{Door: "oauth", Grant: "client_credentials", Identity: "agent", Scope: graph}
+	_, err := w.Issue(as(t, 10001), asAgent)
+	check(t, err)
+	time.Sleep(55 * time.Minute)
+	w.Purge(broker.Selection{Agent: "assistant"}) // and not the blueprint's token, which is no agent's own
+	w.spans.Reset()
+	meanwhile()
+	_, err = w.Issue(as(t, 10001), asAgent)
+	check(t, err)
+	synctest.Wait()
+}
+
 // traced are the scenarios of the golden traces: each outcome, and each kind of
 // identity.
 var traced = map[string]func(t *testing.T, w *world){
@@ -137,17 +155,10 @@ var traced = map[string]func(t *testing.T, w *world){
 		synctest.Wait()
 	},
 	"refreshed-leg": func(t *testing.T, w *world) {
-		w.use(t, assistant(""))
-		w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
-		asAgent := broker.Request{Door: "oauth", Grant: "client_credentials", Identity: "agent", Scope: graph}
-		_, err := w.Issue(as(t, 10001), asAgent)
-		check(t, err)
-		time.Sleep(55 * time.Minute)
-		w.Purge(broker.Selection{Agent: "assistant"}) // and not the blueprint's token, which is no agent's own
-		w.spans.Reset()
-		_, err = w.Issue(as(t, 10001), asAgent)
-		check(t, err)
-		synctest.Wait()
+		w.refreshBlueprint(t, func() {})
+	},
+	"refresh-of-leg-failed": func(t *testing.T, w *world) {
+		w.refreshBlueprint(t, func() { check(t, os.Remove(w.file)) })
 	},
 	"caller-gone": func(t *testing.T, w *world) {
 		w.entra.SetBehavior(entratest.Behavior{Delay: time.Second})
@@ -176,6 +187,13 @@ var traced = map[string]func(t *testing.T, w *world){
 		check(t, err)
 	},
 	"groups-from-graph": memberless,
+	"groups-from-graph-refreshed": func(t *testing.T, w *world) {
+		w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
+		memberless(t, w)
+		time.Sleep(55 * time.Minute)
+		w.spans.Reset()
+		memberless(t, w)
+	},
 	"groups-unavailable": func(t *testing.T, w *world) {
 		w.rules.Graph = serving{http.NotFoundHandler()}
 		memberless(t, w)

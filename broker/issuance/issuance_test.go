@@ -183,7 +183,7 @@ func TestRefreshesAreSeen(t *testing.T) {
 	recorder, err := issuance.NewRecorder(issuance.Config{Audit: io.Discard, Memory: memory, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	check(t, err)
 	for _, reason := range []string{"", "entra_throttled"} {
-		_, end := recorder.Refresh(t.Context(), "researcher")
+		_, end := recorder.Refresh(t.Context(), "researcher", "a1d4c0de")
 		end(reason)
 	}
 	var sum recent.Minute
@@ -193,7 +193,7 @@ func TestRefreshesAreSeen(t *testing.T) {
 	if want := (recent.Minute{Exchanges: 2, Refreshes: 2, RefreshesFailed: 1, Throttled: 1}); sum != want {
 		t.Errorf("got %+v, want %+v", sum, want)
 	}
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "agent=researcher reason=entra_throttled") {
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "agent=researcher client_id=a1d4c0de reason=entra_throttled") {
 		t.Errorf("got the log %q", got)
 	}
 }

@@ -131,14 +131,17 @@ func (r *Recorder) Link(rec *Record, other context.Context) {
 
 // Refresh starts the span of a refresh that no caller waits for: a trace of
 // its own, linked to the issuance in ctx. agent is whose token it is; "" for one
-// of an intermediate leg, which is no agent's. The function it returns ends the
-// span, with the reason of a failure or "".
-func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, func(reason string)) {
+// of the broker's own, which no agent gets. clientID is whom Entra knows as its
+// owner. The function it returns ends the span, with the reason of a failure or "".
+func (r *Recorder) Refresh(ctx context.Context, agent, clientID string) (context.Context, func(reason string)) {
 	cause := trace.LinkFromContext(ctx)
 	start := time.Now()
 	attributes := []attribute.KeyValue{keyCache.String("refresh")}
 	if agent != "" {
 		attributes = append(attributes, keyAgent.String(agent))
+	}
+	if clientID != "" { // a managed identity that is named otherwise has none
+		attributes = append(attributes, keyClientID.String(clientID))
 	}
 	ctx, span := r.tracer.Start(ctx, "token.refresh", //nolint:spancheck // the function returned ends it
 		trace.WithNewRoot(), trace.WithLinks(cause), trace.WithAttributes(attributes...))
@@ -149,7 +152,7 @@ func (r *Recorder) Refresh(ctx context.Context, agent string) (context.Context, 
 			r.memory.AddRefresh(start, time.Since(start), reason)
 		}
 		if reason != "" {
-			r.log.WarnContext(ctx, "a refresh failed; the token at hand serves until it expires", "agent", agent, "reason", reason)
+			r.log.WarnContext(ctx, "a refresh failed; the token at hand serves until it expires", "agent", agent, "client_id", clientID, "reason", reason)
 		}
 	}
 }
