@@ -1,6 +1,9 @@
 package issuance
 
 import (
+	"slices"
+	"sync"
+
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -51,8 +54,20 @@ const (
 // asServer is the kind of the spans, made once.
 var asServer = trace.WithSpanKind(trace.SpanKindServer)
 
-// attributes appends all attributes of a finished record.
-func (r *Record) attributes(attrs []attribute.KeyValue) []attribute.KeyValue {
+// attributeLists are for the attributes of spans, until these have them.
+var attributeLists = sync.Pool{New: func() any { return new(attributeList) }}
+
+// attributeList has room for attributes, and remembers the last scopes: as a value
+// they take memory of their own.
+type attributeList struct {
+	all    []attribute.KeyValue
+	scopes []string
+	value  attribute.Value // of scopes
+}
+
+// of returns all attributes of a finished record, until the list is used again.
+func (l *attributeList) of(r *Record) []attribute.KeyValue {
+	attrs := l.all[:0]
 	text := func(key attribute.Key, value string) {
 		if value != "" {
 			attrs = append(attrs, key.String(value))
@@ -76,7 +91,10 @@ func (r *Record) attributes(attrs []attribute.KeyValue) []attribute.KeyValue {
 	text(keyTenant, r.Tenant)
 	text(keyClientID, r.ClientID)
 	if len(r.Scopes) > 0 {
-		attrs = append(attrs, keyScopes.StringSlice(r.Scopes))
+		if !slices.Equal(l.scopes, r.Scopes) {
+			l.scopes, l.value = slices.Clone(r.Scopes), attribute.StringSliceValue(r.Scopes)
+		}
+		attrs = append(attrs, attribute.KeyValue{Key: keyScopes, Value: l.value})
 	}
 	flag := func(key attribute.Key, value bool) {
 		if value {
@@ -111,5 +129,6 @@ func (r *Record) attributes(attrs []attribute.KeyValue) []attribute.KeyValue {
 	if r.Decision == Fail {
 		text(keyErrorType, r.Reason)
 	}
+	l.all = attrs
 	return attrs
 }

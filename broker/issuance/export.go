@@ -30,6 +30,6 @@ func (r *Recorder) export(ctx context.Context, rec *Record, end time.Time) {
 	}
 	out.SetSeverity(severity)
 	out.SetSeverityText(severity.String())
-	out.AddAttributes(rec.attributes(nil)...)
+	out.AddAttributes(new(attributeList).of(rec)...)
 	r.logger.Emit(trace.ContextWithSpanContext(ctx, rec.SpanContext()), out)
 }

@@ -98,8 +98,9 @@ type Record struct {
 
 	opened        bool // by Open, for work under its span
 	span          trace.Span
-	context       trace.SpanContext // instead of a span's
-	above, shared trace.SpanContext // of the caller, and of whose exchange this one joined
+	options       [2]trace.SpanStartOption // that it was started with
+	context       trace.SpanContext        // instead of a span's
+	above, shared trace.SpanContext        // of the caller, and of whose exchange this one joined
 }
 
 // records are those that were freed: a record is large, and most requests are

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -107,7 +106,8 @@ func (r *Recorder) open(ctx context.Context, rec *Record) context.Context {
 		ctx, rec.span = r.tracer.Start(ctx, rec.spanName()) //nolint:spancheck // Close ends it
 		return ctx
 	}
-	ctx, rec.span = r.tracer.Start(ctx, rec.spanName(), asServer, trace.WithTimestamp(rec.Start)) //nolint:spancheck // Close ends it
+	rec.options = [2]trace.SpanStartOption{asServer, trace.WithTimestamp(rec.Start)}
+	ctx, rec.span = r.tracer.Start(ctx, rec.spanName(), rec.options[:]...) //nolint:spancheck // Close ends it
 	return ctx
 }
 
@@ -207,7 +207,7 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	}
 	r.export(ctx, rec, end)
 	if rec.span != nil {
-		rec.finish(end)
+		rec.finish()
 	}
 	r.metrics.count(ctx, rec, end.Sub(rec.Start))
 	if r.memory != nil {
@@ -239,21 +239,17 @@ func (r *Recorder) untraced(parent trace.SpanContext) trace.SpanContext {
 	return trace.NewSpanContext(id)
 }
 
-// attributeLists are for the attributes of spans, until these have them.
-var attributeLists = sync.Pool{New: func() any { return new([]attribute.KeyValue) }}
-
 // finish ends the record's span.
-func (r *Record) finish(end time.Time) {
+func (r *Record) finish() {
 	if r.span.IsRecording() {
-		room := attributeLists.Get().(*[]attribute.KeyValue)
-		*room = r.attributes((*room)[:0])
-		r.span.SetAttributes(*room...) // which copies them
-		attributeLists.Put(room)
+		list := attributeLists.Get().(*attributeList)
+		r.span.SetAttributes(list.of(r)...) // which copies them
+		attributeLists.Put(list)
 		if r.Decision == Fail {
 			r.span.SetStatus(codes.Error, r.Reason)
 		}
 	}
-	r.span.End(trace.WithTimestamp(end))
+	r.span.End()
 }
 
 // ReasonAudit is the reason of an issuance whose audit line could not be
