@@ -179,6 +179,11 @@ func TestReadmeListsTheMetrics(t *testing.T) {
 	t.Run("broker", func(t *testing.T) {
 		r := startServiceWith(t, withGone)
 		r.everyMetric(t)
+		check(t, r.lab.host.Pause()) // whoever asks Entra now gets no answer
+		form := url.Values{"grant_type": {"client_credentials"}, "scope": {graphScope}, "claims": {`{"access_token":{"acrs":{"essential":true}}}`}}
+		if status, body := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", form.Encode()); status != http.StatusServiceUnavailable {
+			t.Errorf("got %d %s, want status 503", status, body)
+		}
 		scraped = r.scrape(t)
 	})
 	problems, err := promlint.New(strings.NewReader(scraped)).Lint()
