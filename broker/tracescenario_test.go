@@ -20,24 +20,6 @@ import (
 	"github.com/credfree/credfree/exchange/usertoken"
 )
 
-// refreshBlueprint issues a token to an agent whose blueprint's token is due, after
-// what happens meanwhile.
-func (w *world) refreshBlueprint(t *testing.T, meanwhile func()) {
-	t.Helper()
-	w.use(t, assistant(""))
-	w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
-	asAgent := broker.Request{Door: "oauth", Grant: "client_credentials", Identity: "agent", Scope: graph}
-	_, err := w.Issue(as(t, 10001), asAgent)
-	check(t, err)
-	time.Sleep(55 * time.Minute)
-	w.Purge(broker.Selection{Agent: "assistant"}) // and not the blueprint's token, which is no agent's own
-	w.spans.Reset()
-	meanwhile()
-	_, err = w.Issue(as(t, 10001), asAgent)
-	check(t, err)
-	synctest.Wait()
-}
-
 // traced are the scenarios of the golden traces: each outcome, and each kind of
 // identity.
 var traced = map[string]func(t *testing.T, w *world){
@@ -307,6 +289,24 @@ func memberless(t *testing.T, w *world) {
 		r.Claims = map[string]any{"_claim_names": map[string]any{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{}}}
 	})
 	failing(t, func() error { _, err := w.actFor(as(t, 10001), user, userRead); return err })
+}
+
+// refreshBlueprint issues a token to an agent whose blueprint's token is due, after
+// what happens meanwhile.
+func (w *world) refreshBlueprint(t *testing.T, meanwhile func()) {
+	t.Helper()
+	w.use(t, assistant(""))
+	w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
+	asAgent := broker.Request{Door: "oauth", Grant: "client_credentials", Identity: "agent", Scope: graph}
+	_, err := w.Issue(as(t, 10001), asAgent)
+	check(t, err)
+	time.Sleep(55 * time.Minute)
+	w.Purge(broker.Selection{Agent: "assistant"}) // and not the blueprint's token, which is no agent's own
+	w.spans.Reset()
+	meanwhile()
+	_, err = w.Issue(as(t, 10001), asAgent)
+	check(t, err)
+	synctest.Wait()
 }
 
 // failing fails the test when ask does not fail.

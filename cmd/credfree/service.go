@@ -189,7 +189,7 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		Handler:           handler,
 		ConnContext:       peer.ConnContext,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       5 * time.Second, // the same: one deadline to set, and call-through does away with it
+		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
