@@ -1,4 +1,4 @@
-"""Asks the broker for a token and prints what is in it: token.py SCOPE [tcp|unix] [USER_TOKEN]."""
+"""Asks the broker for a token and prints what is in it: token.py SCOPE [tcp|unix|keyless] [USER_TOKEN]."""
 
 import base64
 import http.client
@@ -23,7 +23,10 @@ if user:
         "requested_token_use": "on_behalf_of", "scope": scope,
     }
 connection = Unix("localhost", timeout=30) if way == "unix" else http.client.HTTPConnection("127.0.0.1", 7400, timeout=30)
-connection.request("POST", "/oauth2/token", urllib.parse.urlencode(form), {"Content-Type": "application/x-www-form-urlencoded"})
+headers = {"Content-Type": "application/x-www-form-urlencoded"}
+if (key := os.environ["IDENTITY_HEADER"]) != "none" and way != "keyless":
+    headers["Authorization"] = "Bearer " + key
+connection.request("POST", "/oauth2/token", urllib.parse.urlencode(form), headers)
 answer = connection.getresponse()
 body = json.loads(answer.read())
 if answer.status != 200:
