@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"hash"
 	"io"
@@ -69,9 +68,9 @@ func NewChain(cfg ChainConfig) (*Chain, error) {
 	}
 	for len(end) > 0 {
 		at := bytes.LastIndexByte(end[:len(end)-1], '\n') + 1
-		line := end[at:]
-		if link, ok := readLink(line); ok && link.Seq > 0 { // else it is none of ours, or torn
-			c.seq, c.head = link.Seq, sealOf(c.seal, bytes.TrimSuffix(line, []byte{'\n'}))
+		line := bytes.TrimSuffix(end[at:], []byte{'\n'})
+		if link := readLink(line); link.seq > 0 { // else it is none of ours, or torn
+			c.seq, c.head = link.seq, sealOf(c.seal, line)
 			break
 		}
 		end = end[:at]
@@ -97,34 +96,45 @@ func sealOf(seal hash.Hash, line []byte) (sum [32]byte) {
 	return sum
 }
 
-// link is what makes a line part of a chain.
+// link is what makes a line part of a chain. The zero value is none.
 type link struct {
-	Seq  uint64 `json:"seq"`
-	Prev string `json:"prev"`
-	Type string `json:"type"`
+	seq  uint64
+	prev [32]byte // the seal of the line before
 }
 
 // chainType is the type of the records that a chain has of its own.
 const chainType = "audit_chain"
 
-// readLink returns the link of a line, and whether the line is a JSON object.
-// One that is and has no link has number 0.
-func readLink(line []byte) (link, bool) {
-	var text struct {
-		link
-		Unmapped link `json:"unmapped"` // in OCSF
+// append appends the link, and the end of the line.
+func (l link) append(b []byte, format Format) []byte {
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendUint(b, l.seq, 10)
+	b = append(b, `,"prev":"`...)
+	b = hex.AppendEncode(b, l.prev[:])
+	b = append(b, '"')
+	return append(b, format.end()...)
+}
+
+// readLink returns the link that a line without its newline ends with. One that is
+// not to the letter as append writes it is none: others may read it in another way.
+func readLink(line []byte) (found link) {
+	at := bytes.LastIndex(line, []byte(`,"seq":`))
+	if at < 0 || line[0] != '{' {
+		return link{}
 	}
-	if len(line) == 0 || line[0] != '{' || json.Unmarshal(line, &text) != nil {
-		return link{}, false
+	number, seal, _ := bytes.Cut(line[at+len(`,"seq":`):], []byte(`,"prev":"`))
+	seq, err := strconv.ParseUint(string(number), 10, 64)
+	if err != nil || len(seal) < hex.EncodedLen(len(found.prev)) {
+		return link{}
 	}
-	found := text.link
-	if found.Seq == 0 {
-		found = text.Unmapped
+	found.seq = seq
+	_, _ = hex.Decode(found.prev[:], seal[:hex.EncodedLen(len(found.prev))]) // what is no seal is compared with one
+	for _, format := range []Format{Native, OCSF} {
+		if bytes.Equal(line[at:], bytes.TrimSuffix(found.append(nil, format), []byte{'\n'})) {
+			return found
+		}
 	}
-	if len(found.Prev) != 2*sha256.Size {
-		found.Seq = 0
-	}
-	return found, true
+	return link{}
 }
 
 // Write implements io.Writer for whole lines of the chain's format. When it fails
@@ -207,12 +217,7 @@ func (c *Chain) add(body []byte) {
 	}
 	start := len(c.text)
 	c.text = append(c.text, body...)
-	c.text = append(c.text, `,"seq":`...)
-	c.text = strconv.AppendUint(c.text, seq, 10)
-	c.text = append(c.text, `,"prev":"`...)
-	c.text = hex.AppendEncode(c.text, head[:])
-	c.text = append(c.text, '"')
-	c.text = append(c.text, c.format.end()...)
+	c.text = link{seq, head}.append(c.text, c.format)
 	c.added = append(c.added, sealed{len(c.text), sealOf(c.seal, c.text[start:len(c.text)-1])})
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -90,13 +91,36 @@ func TestChainShowsEveryChange(t *testing.T) {
 				"no link": {func(l []string) []string {
 					return slices.Insert(l, 2, `{"type":"audit","decision":"allow"}`+"\n")
 				}, "a:3 true the line has no number"},
-				"garbled": {func(l []string) []string { l[2] = "x" + l[2]; return l }, "a:3 false the line is torn"},
+				"garbled": {func(l []string) []string { l[2] = "x" + l[2]; return l }, "a:3 true the line has no number"},
+				"torn":    {func(l []string) []string { l[2] = l[2][:99] + "\n"; return l }, "a:3 false the line is torn"},
 				"anew":    {func(l []string) []string { return slices.Concat(l[:3], other) }, "a:4 true a new chain begins"},
 			} {
 				findings, sum := verify(t, cfg, strings.Join(test.change(slices.Clone(lines)), ""))
 				if len(findings) == 0 || !strings.HasPrefix(findings[0], test.want) || sum.Broken == 0 {
 					t.Errorf("%s, %s: got %q, want %q first", format, name, findings, test.want)
 				}
+			}
+		}
+	}
+}
+
+// A line that others take for one of the broker's is none of those that the chain
+// passes over, however it is written.
+func TestChainTakesNothingElseForTorn(t *testing.T) {
+	lines, _ := chainOf(t, issuance.ChainConfig{Key: []byte("a-key-of-the-operator's")}, 3)
+	const forged, none = `{"type":"audit","agent":"scapegoat"`, `"0000000000000000000000000000000000000000000000000000000000000000"`
+	for _, line := range []string{
+		" " + forged + "}", forged + "}\r", forged + "} ", "\ufeff" + forged + "}", forged + `,"seq":"2"}`, forged + `,"seq":-1}`, forged + `,"unmapped":1}`,
+		forged + `,"seq":1,"prev":` + none + `,"Type":"audit_chain"}`,
+		forged + `,"seq":1,"prev":` + none + `}`,
+		`{"time":"2026-11-27T10:00:00.000000Z","type":"audit_chain","event":"chain.begun","agent":"scapegoat","seq":1,"prev":` + none + `}`,
+		`{"time":"2026-11-27T10:00:00.000000Z","type":"audit_chain","event":"chain.begun","seq":01,"prev":` + none + `}`,
+		`{"type":"audit","seq":5,"prev":"\u001b]0;` + strings.Repeat("x", 50) + `"}`,
+	} {
+		for _, restarts := range []bool{false, true} {
+			findings, sum := verify(t, issuance.VerifyConfig{Key: []byte("a-key-of-the-operator's"), Restarts: restarts}, strings.Join(slices.Insert(slices.Clone(lines), 3, line+"\n"), ""))
+			if sum.Broken == 0 || strings.ContainsFunc(strings.Join(findings, ""), unicode.IsControl) {
+				t.Errorf("%q with restarts %t: got %q", line, restarts, findings)
 			}
 		}
 	}

@@ -1,6 +1,8 @@
 package issuance
 
 import (
+	"bytes"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -37,4 +39,19 @@ func (f Format) chainRecord(event string, at time.Time) []byte {
 	b = appendTime(b, at)
 	b = append(b, `","type":"`+chainType+`"`...)
 	return appendField(b, "event", event)
+}
+
+// begins reports whether a line without its newline is the record that a chain
+// begins with, to the letter.
+func begins(line []byte) bool {
+	_, rest, _ := bytes.Cut(line, []byte(`{"time":"`))
+	text, _, _ := bytes.Cut(rest, []byte{'"'})
+	at, err := time.Parse(time.RFC3339, string(text))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc([]Format{Native, OCSF}, func(f Format) bool {
+		record := link{seq: 1}.append(f.chainRecord("chain.begun", at), f)
+		return bytes.Equal(line, record[:len(record)-1])
+	})
 }

@@ -1,6 +1,7 @@
 package issuance_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -19,6 +20,11 @@ func FuzzVerify(f *testing.F) {
 		findings, sum := verify(t, issuance.VerifyConfig{Head: head}, log)
 		if len(findings) == 0 && strings.Trim(text, "\n") != "" {
 			t.Errorf("%q went unnoticed: %+v", text, sum)
+		}
+		for line := range strings.Lines(text) {
+			if sum.Broken == 0 && json.Valid([]byte(line)) {
+				t.Errorf("%q was passed over: %q", text, findings)
+			}
 		}
 		if sum.Lines > uint64(strings.Count(log, "\n")) {
 			t.Errorf("got %d lines", sum.Lines)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/subtle"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -103,53 +104,63 @@ func (v *Verifier) Read(name string, log io.Reader) error {
 }
 
 func (v *Verifier) line(line []byte) {
-	found, ok := readLink(line)
+	found := readLink(line)
 	switch {
-	case !ok:
+	case found.seq > 0:
+	case isTorn(line):
 		v.others = true
 		v.note("the line is torn: it is not whole")
 		return
-	case found.Seq == 0 && v.sum.Lines == 0:
+	case v.sum.Lines == 0:
 		v.others = true
 		v.note("the line is from before the chain, which does not cover it")
 		return
-	case found.Seq == 0:
-		v.broken("the line has no number and no seal: it was inserted, or written while the chain was off")
+	default:
+		v.broken("the line has no number and no seal, as the broker writes them: it was inserted, changed, or written while the chain was off")
 		return
 	}
-	v.follow(found)
+	v.follow(found, found.seq == 1 && begins(line))
 	v.sum.Lines++
-	v.sum.Seq, v.head = found.Seq, sealOf(v.seal, line)
+	v.sum.Seq, v.head = found.seq, sealOf(v.seal, line)
 	v.sum.After++
 	if v.cfg.Head != "" && subtle.ConstantTimeCompare([]byte(hex.EncodeToString(v.head[:])), []byte(v.cfg.Head)) == 1 {
 		v.headHas, v.sum.After = true, 0
 	}
 }
 
-// follow compares a line's link with the line before.
-func (v *Verifier) follow(found link) {
-	fits := subtle.ConstantTimeCompare([]byte(found.Prev), []byte(hex.EncodeToString(v.head[:]))) == 1
-	begins := found.Seq == 1 && found.Prev == strings.Repeat("0", 64)
+// isTorn reports whether a line is the beginning of an object, as a broker leaves it
+// that is killed, or whose disk is full: nobody can take it for a whole one.
+func isTorn(line []byte) bool {
+	if line[0] != '{' {
+		return false
+	}
+	var whole json.RawMessage
+	return errors.Is(json.NewDecoder(bytes.NewReader(line)).Decode(&whole), io.ErrUnexpectedEOF)
+}
+
+// follow compares a line's link with the line before. begins: it begins a chain.
+func (v *Verifier) follow(found link, begins bool) {
+	fits := subtle.ConstantTimeCompare(found.prev[:], v.head[:]) == 1
 	switch last := v.sum.Seq; {
 	case v.sum.Lines == 0:
 		if !begins && v.others {
-			v.broken(fmt.Sprintf("the chain goes on from its line %d, and what stands before is not that line", found.Seq-1))
+			v.broken(fmt.Sprintf("the chain goes on from its line %d, and what stands before is not that line", found.seq-1))
 		} else if !begins {
-			v.note(fmt.Sprintf("the log goes on from line %d of its chain, with the seal %s, which is not among these files", found.Seq-1, found.Prev))
+			v.note(fmt.Sprintf("the log goes on from line %d of its chain, with the seal %x, which is not among these files", found.seq-1, found.prev))
 		}
-	case begins && found.Type == chainType:
+	case begins:
 		if v.cfg.Restarts {
 			v.note("a new chain begins: lines may be missing at the end of the one before")
 		} else {
 			v.broken("a new chain begins: what was before has lost its end, or another broker wrote here")
 		}
-	case found.Seq == last+1 && fits:
-	case found.Seq == last+1:
+	case found.seq == last+1 && fits:
+	case found.seq == last+1:
 		v.broken(fmt.Sprintf("the seal of line %d of the chain does not fit: that line, just before, was changed, or this one", last))
-	case found.Seq > last+1:
-		v.broken(fmt.Sprintf("lines %d to %d of the chain are missing before", last+1, found.Seq-1))
+	case found.seq > last+1:
+		v.broken(fmt.Sprintf("lines %d to %d of the chain are missing before", last+1, found.seq-1))
 	default:
-		v.broken(fmt.Sprintf("line %d of the chain comes after line %d: it was inserted or moved", found.Seq, last))
+		v.broken(fmt.Sprintf("line %d of the chain comes after line %d: it was inserted or moved", found.seq, last))
 	}
 }
 
