@@ -71,9 +71,6 @@ func (g *generation) steps(question policy.Request, d policy.Decision, user *ver
 		return steps
 	}
 	steps := stepsOf(g.Policy.Explain(question))
-	if len(d.Scopes) > 1 { // else it is the policy's
-		key.scope = strings.Clone(key.scope)
-	}
 	e.steps.Add(key, steps)
 	return steps
 }

@@ -33,21 +33,23 @@ type tokenRequest struct {
 	byTarget   bool   // Scope was made of the resource or the audience
 }
 
-// readGrant reads what kind of token is asked for, and for whom.
+// readGrant reads what kind of token is asked for, and for whom. The words it keeps
+// are its own: one that is cut out of the request would keep all of it in memory,
+// with a user's token, for as long as it is remembered.
 func (req *tokenRequest) readGrant(f form) *badRequest {
-	switch grant := f.get("grant_type"); grant {
+	switch f.get("grant_type") {
 	case grantClientCredentials:
-		req.Grant = grant
+		req.Grant = grantClientCredentials
 		if f.get("subject_token") != "" || f.get("assertion") != "" {
 			// The agent's own token may open more than the user's.
 			return bad("a user's token comes with a grant that is not for users", "send grant_type="+grantTokenExchange+" to act for the user, or leave the user's token out")
 		}
 		return nil
 	case grantTokenExchange:
-		req.Grant = grant
+		req.Grant = grantTokenExchange
 		return req.readTokenExchange(f)
 	case grantJWTBearer:
-		req.Grant = grant
+		req.Grant = grantJWTBearer
 		return req.readJWTBearer(f)
 	case "":
 		return bad("grant_type is missing", "send grant_type="+grantClientCredentials)
@@ -69,11 +71,11 @@ func (req *tokenRequest) readTokenExchange(f form) *badRequest {
 	if f.get("actor_token") != "" || f.get("actor_token_type") != "" {
 		return bad("an actor_token is not taken", "leave it out: the actor is the agent itself, which is known from its connection or by its key")
 	}
-	switch kind := f.get("requested_token_type"); kind {
+	switch f.get("requested_token_type") {
 	case "", typeAccessToken:
 		req.issuedType = typeAccessToken
 	case typeJWT:
-		req.issuedType = kind
+		req.issuedType = typeJWT
 	default:
 		return bad("this requested_token_type is not issued", "leave it out, or send "+typeAccessToken)
 	}

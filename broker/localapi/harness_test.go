@@ -28,6 +28,7 @@ import (
 	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/usertoken"
@@ -113,7 +114,7 @@ func open(t testing.TB, agents func(dir string) string, options ...func(*localap
 	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: d.entra.RoundTripper()})
 	check(t, err)
 	t.Cleanup(users.Close)
-	recorder, err := issuance.NewRecorder(issuance.Config{Audit: d})
+	recorder, err := issuance.NewRecorder(issuance.Config{Audit: d, Memory: recent.New(time.Now())})
 	check(t, err)
 	tokens, err := cache.New[exchange.Token](cache.Config{})
 	check(t, err)

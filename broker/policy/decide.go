@@ -188,7 +188,12 @@ func (a *allowance) lists(d *Decision, text string, t *trace) bool {
 	if listed {
 		d.Rule = a.ruleOf(scopes)
 	}
-	d.Resource, d.Scopes, d.Scope = resource, slices.Clone(scopes), strings.Join(scopes, " ")
+	// None of it is cut out of the request: that would stay in memory with it.
+	d.Resource, d.Scope = strings.Clone(resource), strings.Join(scopes, " ")
+	if len(scopes) == 1 {
+		d.Scope = strings.Clone(scopes[0])
+	}
+	d.Scopes = strings.Split(d.Scope, " ")
 	return true
 }
 

@@ -193,7 +193,7 @@ func (i *Issuance) size() int {
 // own copies what callers chose: a string that is cut out of a request would
 // keep all of the request in memory, and with it a user's token.
 func (i *Issuance) own(m *Memory) {
-	i.Member, i.API = m.texts.own(i.Member), m.texts.own(i.API)
+	i.Grant, i.Member, i.API = m.texts.own(i.Grant), m.texts.own(i.Member), m.texts.own(i.API)
 	for _, s := range []*string{&i.UniqueID, &i.CorrelationID, &i.RequestID, &i.EntraError, &i.Hint} {
 		if len(*s) > maxText {
 			*s = strings.Clone(clip(*s))
