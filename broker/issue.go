@@ -263,8 +263,14 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 
 // Refuse records a request that a door would not even put to the policy, such
 // as one a browser sent. It returns the *Denied to render, or an *AuditError.
+// What the caller says of itself is not recorded: the door may not have got as far
+// as the key, which may stand there too.
 func (b *Broker) Refuse(ctx context.Context, req Request, reason policy.Reason, hint string) (Issued, error) {
-	_, rec := b.begin(ctx, b.rules.Load(), Request{Door: req.Door, Grant: req.Grant, Said: req.Said})
+	g := b.rules.Load()
+	evidence, rec := b.begin(ctx, g, Request{Door: req.Door, Grant: req.Grant, Key: req.Key})
+	if agent := g.Policy.Agent(evidence); agent != nil {
+		rec.Agent, rec.Owner = agent.Name, agent.Owner
+	}
 	return b.refuse(ctx, rec, &Denied{Reason: reason, Hint: hint})
 }
 

@@ -84,8 +84,14 @@ func TestStepsAreOfTheRequest(t *testing.T) {
 	if _, err := w.Refuse(as(t, 10001), broker.Request{Door: "oauth"}, "browser", "no browsers"); err == nil {
 		t.Fatal("it was not refused")
 	}
-	if i, _ := newest(t, memory); len(i.Steps) > 0 || i.Reason != "browser" {
-		t.Errorf("got %+v", i)
+	if i, _ := newest(t, memory); len(i.Steps) > 0 || i.Reason != "browser" || i.Agent != "assistant" || i.Owner == "" {
+		t.Errorf("got %+v, want it to be the agent's, for whom the kernel vouches", i)
+	}
+	if _, err := w.Refuse(as(t, 4242), broker.Request{Door: "oauth", Said: broker.Said{AgentID: "a-key-perhaps"}}, "bad_request", "ask"); err == nil {
+		t.Fatal("it was not refused")
+	}
+	if i, _ := newest(t, memory); i.Agent != "" || i.SaidAgentID != "" {
+		t.Errorf("got %+v of somebody who is nobody", i)
 	}
 }
 
