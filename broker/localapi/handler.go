@@ -170,11 +170,24 @@ func (h *Handler) refuseForeign(w http.ResponseWriter, r *http.Request, d door, 
 	d.refuse(w, status, wire)
 }
 
+// maxTraceState is how much of a tracestate everybody has to pass on (W3C Trace
+// Context §3.3.1.5). It stands in each span, and with more in it a collector would
+// refuse the spans of others that are sent at the same time.
+const maxTraceState = 512
+
 // traceContext is the request's context with the caller's trace in it (W3C
-// Trace Context). A header that makes no sense is as good as none.
+// Trace Context). A header that makes no sense is as good as none, and so is a
+// tracestate that is too long.
 func traceContext(r *http.Request) context.Context {
 	if _, ok := r.Header["Traceparent"]; !ok {
 		return r.Context()
+	}
+	size := 0
+	for _, state := range r.Header["Tracestate"] {
+		size += len(state)
+	}
+	if size > maxTraceState {
+		return propagation.TraceContext{}.Extract(r.Context(), propagation.MapCarrier{"traceparent": r.Header.Get("Traceparent")})
 	}
 	return propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 }

@@ -65,42 +65,52 @@ func newOTLPSpans(ctx context.Context, client otlptrace.Client) (*otlpSpans, err
 	return &otlpSpans{Exporter: exporter, client: client}, err
 }
 
+// maxUpload is about how much is sent at once: collectors refuse what is larger than
+// 4 MiB, with all that is in it.
+const maxUpload = 1 << 20
+
 // ExportSpans implements sdktrace.SpanExporter, which is not called again before
 // it returns.
 func (o *otlpSpans) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	batch, err := o.encode(spans)
-	if err != nil {
-		return o.Exporter.ExportSpans(ctx, spans)
+	var problems []error
+	for len(spans) > 0 {
+		batch, n, err := o.encode(spans)
+		if err != nil {
+			return errors.Join(append(problems, o.Exporter.ExportSpans(ctx, spans))...)
+		}
+		encoded := &tracepb.ResourceSpans{}
+		encoded.ProtoReflect().SetUnknown(batch)
+		problems = append(problems, o.client.UploadTraces(ctx, []*tracepb.ResourceSpans{encoded}))
+		spans = spans[n:]
 	}
-	encoded := &tracepb.ResourceSpans{}
-	encoded.ProtoReflect().SetUnknown(batch)
-	return o.client.UploadTraces(ctx, []*tracepb.ResourceSpans{encoded})
+	return errors.Join(problems...)
 }
 
-// encode returns the batch as a ResourceSpans.
-func (o *otlpSpans) encode(spans []sdktrace.ReadOnlySpan) ([]byte, error) {
+// encode returns the first n spans as a ResourceSpans: all, or as many as are about
+// maxUpload.
+func (o *otlpSpans) encode(spans []sdktrace.ReadOnlySpan) (batch []byte, n int, err error) {
 	for i := range o.scopes {
 		o.scopes[i].spans = o.scopes[i].spans[:0]
 	}
 	of, size := spans[0].Resource(), 0
 	var one []byte
-	for _, span := range spans {
-		var err error
+	for ; n < len(spans) && size < maxUpload; n++ {
+		span := spans[n]
 		if one, err = appendSpan(one[:0], span); err != nil || span.Resource() != of {
-			return nil, errors.Join(err, errUnusual)
+			return nil, 0, errors.Join(err, errUnusual)
 		}
 		scope := o.scope(span.InstrumentationScope())
 		scope.spans = appendBytes(scope.spans, fieldSpan, one)
 		size += len(one)
 	}
 	described, err := appendAttributes(nil, fieldResourceAttribute, of.Attributes())
-	batch := appendBytes(make([]byte, 0, size+size/8+1024), fieldResource, described)
+	batch = appendBytes(make([]byte, 0, size+size/8+1024), fieldResource, described)
 	for i := range o.scopes {
 		if s := &o.scopes[i]; len(s.spans) > 0 {
 			batch = s.append(batch)
 		}
 	}
-	return appendText(batch, fieldSchema, of.SchemaURL()), err
+	return appendText(batch, fieldSchema, of.SchemaURL()), n, err
 }
 
 // scope returns where the spans of a scope are collected. There are few.

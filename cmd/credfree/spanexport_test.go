@@ -62,6 +62,35 @@ func TestSpansAreEncodedAsTheSDKDoes(t *testing.T) {
 	}
 }
 
+// What is large is sent in parts that a collector takes, and none of it is missing.
+func TestLargeSpansAreSentInParts(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	for range 512 {
+		_, span := provider.Tracer("x").Start(t.Context(), "x")
+		span.SetAttributes(attribute.String("x", strings.Repeat("x", 12<<10)))
+		span.End()
+	}
+	var got uploads
+	ours, err := newOTLPSpans(t.Context(), &got)
+	check(t, err)
+	check(t, ours.ExportSpans(t.Context(), recorder.Ended()))
+	ids := map[string]bool{}
+	for _, part := range got.got {
+		if size := proto.Size(part); size > 2<<20 {
+			t.Errorf("a part has %d bytes", size)
+		}
+		for _, scope := range part.ScopeSpans {
+			for _, span := range scope.Spans {
+				ids[string(span.SpanId)] = true
+			}
+		}
+	}
+	if len(ids) != 512 || len(got.got) < 4 {
+		t.Errorf("got %d spans in %d parts", len(ids), len(got.got))
+	}
+}
+
 // sorted puts scopes in order: the SDK has them in none.
 func sorted(all []*tracepb.ResourceSpans) *tracepb.TracesData {
 	for _, r := range all {
