@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange/managedidentity"
@@ -83,6 +86,7 @@ type watched struct {
 	workload.Source
 	audience string
 	fresh    bool // reading it costs nothing: probes read it
+	probes   singleflight.Group
 
 	mu    sync.Mutex // guards what follows; never held while the source is read
 	asked time.Time
@@ -91,7 +95,10 @@ type watched struct {
 	err   error     // of the last attempt, or of the last token's check
 }
 
-const probeInterval = 10 * time.Second
+const (
+	probeInterval = 10 * time.Second
+	probeTime     = 10 * time.Second // for one attempt, however long its probes wait
+)
 
 // Assertion implements workload.Source.
 func (w *watched) Assertion(ctx context.Context) (workload.Assertion, error) {
@@ -107,18 +114,35 @@ func (w *watched) Assertion(ctx context.Context) (workload.Assertion, error) {
 }
 
 // state is how the source is: as it last went, or as it goes now if that is
-// cheap, long ago or bad.
+// cheap, long ago or bad. Anybody may probe: however many do, one attempt is made.
 func (w *watched) state(ctx context.Context) (until time.Time, err error) {
-	w.mu.Lock()
-	stale := w.fresh || w.asked.IsZero() || time.Since(w.asked) > probeInterval && (w.err != nil || time.Now().After(w.until))
-	w.mu.Unlock()
-	if stale {
-		// Its outcome is what is read below.
-		_, _ = w.Assertion(ctx)
+	if w.stale() {
+		attempt := w.probes.DoChan("", func() (any, error) {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTime)
+			defer cancel()
+			if w.stale() {
+				_, _ = w.Assertion(ctx) // its outcome is what is read below
+			}
+			return nil, nil
+		})
+		select {
+		case <-attempt:
+		case <-ctx.Done():
+		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.asked.IsZero() {
+		return w.until, errors.New("the source has not answered yet")
+	}
 	return w.until, w.err
+}
+
+// stale reports whether a probe is to ask the source.
+func (w *watched) stale() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fresh || w.asked.IsZero() || time.Since(w.asked) > probeInterval && (w.err != nil || time.Now().After(w.until))
 }
 
 // lastExpiry is when the last token that there was expires, or expired: zero

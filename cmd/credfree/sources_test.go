@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/credfree/credfree/broker/policy"
@@ -104,6 +108,48 @@ type counting struct {
 func (c *counting) Assertion(context.Context) (workload.Assertion, error) {
 	c.calls++
 	return c.token, c.err
+}
+
+// slow is a source that takes its time, and counts.
+type slow struct{ calls atomic.Int32 }
+
+func (s *slow) Assertion(ctx context.Context) (workload.Assertion, error) {
+	s.calls.Add(1)
+	select {
+	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
+		return workload.Assertion{}, ctx.Err()
+	}
+	return workload.Assertion{}, &workload.Error{Problem: workload.Unavailable, Message: "there is none"}
+}
+
+// However many probe a source that has failed, it is asked once; and a probe that
+// goes away leaves nothing behind that others would take for its answer.
+func TestManyProbesAskOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &slow{}
+		w := &watched{Source: source, audience: "a"}
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := w.state(gone); err == nil || errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want that it has not answered", err)
+		}
+		for round := range 2 {
+			var probes sync.WaitGroup
+			for range 60 {
+				probes.Go(func() {
+					if _, err := w.state(t.Context()); err == nil || err.Error() != "there is none" {
+						t.Errorf("got %v", err)
+					}
+				})
+			}
+			probes.Wait()
+			if got := int(source.calls.Load()); got != round+1 {
+				t.Errorf("asked %d times, want %d", got, round+1)
+			}
+			time.Sleep(probeInterval + time.Second)
+		}
+	})
 }
 
 func TestWatchedSource(t *testing.T) {
