@@ -67,6 +67,7 @@ func runWebhook(c *cli.Context, std stdio) error {
 	}
 	log, flush := newLogger(std.err, level)
 	defer flush()
+	outlivePipes()
 	telemetry, err := newTelemetry(c.Context, log)
 	if err != nil {
 		return err

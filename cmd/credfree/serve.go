@@ -71,6 +71,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	log, flush := newLogger(std.err, level)
 	defer flush()
+	outlivePipes()
 	p, watched, ceilingErr, err := startPolicy(path, found.text, c.String("ceiling"), os.Getenv)
 	if err != nil {
 		return err

@@ -60,6 +60,7 @@ func (t *telemetry) meter() metric.Meter { return t.meters.Meter(instrumentation
 // processors given; metrics to /metrics and, if OTEL_* say so, over OTLP too.
 func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.SpanProcessor) (*telemetry, error) {
 	t := &telemetry{tracers: noop.NewTracerProvider(), hits: hitsFromEnv(), exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
+	quietOthers(log)
 	// A lost export is worth a line, and never the text of what was exported.
 	complain := func() { log.Warn("telemetry could not be exported; see OTEL_EXPORTER_* and the collector") }
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {
