@@ -43,6 +43,10 @@ type Chain struct {
 	torn    bool       // the sink stopped inside a line
 	text    []byte     // lines to be written
 	added   []sealed   // the same
+
+	telling  sync.Mutex // guards what follows, and is not held while anything is written
+	toldSeq  uint64     // seq, for Head
+	toldHead [32]byte
 }
 
 // sealed is a line of Chain.text.
@@ -71,6 +75,7 @@ func NewChain(cfg ChainConfig) (*Chain, error) {
 		line := bytes.TrimSuffix(end[at:], []byte{'\n'})
 		if link := readLink(line); link.seq > 0 { // else it is none of ours, or torn
 			c.seq, c.head = link.seq, sealOf(c.seal, line)
+			c.tell()
 			break
 		}
 		end = end[:at]
@@ -237,15 +242,22 @@ func (c *Chain) commit() (whole int, err error) {
 		whole, c.seq, c.head = whole+1, c.seq+1, line.seal
 	}
 	c.text, c.added = c.text[:0], c.added[:0]
+	c.tell()
 	return whole, err
+}
+
+func (c *Chain) tell() {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	c.toldSeq, c.toldHead = c.seq, c.head
 }
 
 // Head returns the number and the seal of the last line: who keeps them
 // elsewhere can tell later whether lines are missing at the end.
 func (c *Chain) Head() (seq uint64, seal string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.seq, hex.EncodeToString(c.head[:])
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	return c.toldSeq, hex.EncodeToString(c.toldHead[:])
 }
 
 // Err returns why there are no lines now, as far as the sink knows.

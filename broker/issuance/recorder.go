@@ -81,7 +81,7 @@ func NewRecorder(cfg Config) (*Recorder, error) {
 	}
 	m.auditFailures.Add(context.Background(), 0) // nought is worth seeing: nobody could be alarmed by the first failure else
 	return &Recorder{
-		tracer: cfg.Tracer, traced: traced, hits: cfg.Hits, audit: &audit{sink: cfg.Audit, format: cfg.Format}, metrics: m, logger: cfg.Logger, log: cfg.Log, memory: cfg.Memory, noHits: cfg.NoHits,
+		tracer: cfg.Tracer, traced: traced, hits: cfg.Hits, audit: newAudit(cfg.Audit, cfg.Format), metrics: m, logger: cfg.Logger, log: cfg.Log, memory: cfg.Memory, noHits: cfg.NoHits,
 	}, nil
 }
 

@@ -82,7 +82,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, audit.close()) }()
+	defer func() { err = errors.Join(err, within(closeTime, audit.close)) }()
 	memory := recent.New(time.Now())
 	telemetry, err := newTelemetry(c.Context, log, spanKeeper{memory})
 	if err != nil {
@@ -120,13 +120,31 @@ func serve(c *cli.Context, std stdio) (err error) {
 	}
 	watching, stop := context.WithCancel(c.Context)
 	watch := s.watch(watching, watched, audit)
-	defer watch.Wait()
-	defer stop()
+	defer func() {
+		stop()
+		err = errors.Join(err, within(closeTime, func() error { watch.Wait(); return nil }))
+	}()
 	if err := s.serve(c.Context); err != nil {
 		return err
 	}
 	log.Info("stopped", "audit", audit.describe())
 	return nil
+}
+
+// closeTime bounds what has to do with the audit log at the end: one that takes
+// nothing does not keep the program.
+const closeTime = 3 * time.Second
+
+// within returns what end does, if it ends in time.
+func within(most time.Duration, end func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- end() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(most):
+		return errors.New("the audit log does not take what is written to it, and was left as it is")
+	}
 }
 
 // useOneProcessor has one goroutine run at a time, unless GOMAXPROCS says
