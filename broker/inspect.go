@@ -3,10 +3,10 @@ package broker
 import (
 	"context"
 
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/secret"
-	"github.com/credfree/credfree/exchange/usertoken"
 )
 
 // GrantInspection stands in the records of inspections where those of issuances
@@ -58,7 +58,7 @@ func (b *Broker) Inspect(ctx context.Context, req Request) (Inspection, error) {
 	var found Inspection
 	var err error
 	if decision.Reason == policy.UserUnverified {
-		if found, err = b.inspect(ctx, g, decision, req.UserToken); err == nil {
+		if found, err = b.inspect(ctx, rec, g, decision, req.UserToken); err == nil {
 			user = &verified{User: found.User}
 			question.User = &user.User
 			decision = g.Policy.Decide(question)
@@ -89,9 +89,9 @@ func (b *Broker) Inspect(ctx context.Context, req Request) (Inspection, error) {
 }
 
 // inspect verifies the user's token for the identity that was decided on.
-func (b *Broker) inspect(ctx context.Context, g *generation, d policy.Decision, userToken secret.Text) (Inspection, error) {
+func (b *Broker) inspect(ctx context.Context, rec *issuance.Record, g *generation, d policy.Decision, userToken secret.Text) (Inspection, error) {
 	p := g.principals[member{d.Identity, d.Member}]
-	user, claims, err := g.Users.VerifyClaims(ctx, userToken.Reveal(), usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
+	user, claims, err := g.Users.VerifyClaims(ctx, userToken.Reveal(), b.expected(ctx, rec, d, p))
 	b.countVerified(ctx, err)
 	if err != nil {
 		return Inspection{}, notVerified(d, err)

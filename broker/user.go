@@ -28,7 +28,7 @@ func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation
 	if d.Reason != policy.UserUnverified {
 		return d, nil, nil
 	}
-	user, err := b.verify(ctx, g, d, userToken)
+	user, err := b.verify(ctx, rec, g, d, userToken)
 	if err != nil {
 		return d, nil, err
 	}
@@ -43,10 +43,10 @@ func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation
 }
 
 // verify verifies the user's token for the identity that was decided on.
-func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, userToken secret.Text) (*verified, error) {
+func (b *Broker) verify(ctx context.Context, rec *issuance.Record, g *generation, d policy.Decision, userToken secret.Text) (*verified, error) {
 	p := g.principals[member{d.Identity, d.Member}]
 	raw := userToken.Reveal()
-	got, err := g.Users.Verify(ctx, raw, usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}})
+	got, err := g.Users.Verify(ctx, raw, b.expected(ctx, rec, d, p))
 	b.countVerified(ctx, err)
 	if err == nil {
 		return &verified{User: userOf(got), token: userToken, hash: got.Digest}, nil
@@ -59,6 +59,12 @@ func (b *Broker) verify(ctx context.Context, g *generation, d policy.Decision, u
 		}
 	}
 	return nil, notVerified(d, err)
+}
+
+// expected is what a user's token has to be. Keys that are fetched for it are the
+// record's doing.
+func (b *Broker) expected(ctx context.Context, rec *issuance.Record, d policy.Decision, p *principal) usertoken.Expectation {
+	return usertoken.Expectation{Tenants: d.UserTenants, Audiences: []string{p.audience}, Cause: func() context.Context { return b.cfg.Recorder.Open(ctx, rec) }}
 }
 
 // countVerified counts a user's token that was looked at, by what is wrong with it.

@@ -1,6 +1,7 @@
 package usertoken
 
 import (
+	"context"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,6 +28,9 @@ type Expectation struct {
 	// stands for the App ID URI api://{client id}; another App ID URI is compared letter
 	// for letter.
 	Audiences []string
+	// Cause returns the context of what wants to know, when keys have to be fetched for
+	// it: the span of the fetch is linked to the span in that. Nil: it is Verify's own.
+	Cause func() context.Context
 }
 
 // checkAddress checks whose token it is and for whom, by what it claims. After it, the

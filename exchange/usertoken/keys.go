@@ -57,8 +57,8 @@ type flight struct {
 // key returns the key with this id that the tenant publishes. A key that is at hand is
 // returned at once. For another one the tenant is asked, if the budget allows it; all who
 // need an answer share one, and each waits no longer than its ctx.
-func (v *Verifier) key(ctx context.Context, tenant, id string) (*rsa.PublicKey, *Error) {
-	key, f, failure := v.lookUp(ctx, tenant, id)
+func (v *Verifier) key(ctx context.Context, tenant, id string, cause func() context.Context) (*rsa.PublicKey, *Error) {
+	key, f, failure := v.lookUp(ctx, tenant, id, cause)
 	if f == nil {
 		return key, failure
 	}
@@ -79,7 +79,7 @@ func (v *Verifier) key(ctx context.Context, tenant, id string) (*rsa.PublicKey, 
 }
 
 // lookUp returns a key, a flight to wait for, or why there is neither.
-func (v *Verifier) lookUp(ctx context.Context, tenant, id string) (*rsa.PublicKey, *flight, *Error) {
+func (v *Verifier) lookUp(ctx context.Context, tenant, id string, cause func() context.Context) (*rsa.PublicKey, *flight, *Error) {
 	now := v.cfg.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -91,7 +91,7 @@ func (v *Verifier) lookUp(ctx context.Context, tenant, id string) (*rsa.PublicKe
 	if s.keys != nil && age < trustFor {
 		if key, ok := s.keys[id]; ok {
 			if age >= freshFor {
-				v.start(ctx, s, now)
+				v.start(ctx, s, now, cause)
 			}
 			return key, nil, nil
 		}
@@ -99,7 +99,7 @@ func (v *Verifier) lookUp(ctx context.Context, tenant, id string) (*rsa.PublicKe
 			return nil, nil, unknownKey(tenant)
 		}
 	}
-	if f := v.start(ctx, s, now); f != nil {
+	if f := v.start(ctx, s, now, cause); f != nil {
 		return nil, f, nil
 	}
 	// The budget is spent, so the last fetch is seconds old.
@@ -125,9 +125,12 @@ func (v *Verifier) keySet(tenant string) *keySet {
 
 // start returns the flight under way, or begins one if the budget allows it; else nil.
 // It is called with mu held and the Verifier open.
-func (v *Verifier) start(ctx context.Context, s *keySet, now time.Time) *flight {
+func (v *Verifier) start(ctx context.Context, s *keySet, now time.Time, cause func() context.Context) *flight {
 	if s.flight != nil || !s.budget.AllowN(now, 1) {
 		return s.flight
+	}
+	if cause != nil {
+		ctx = cause()
 	}
 	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 	f := &flight{cancel: cancel, done: make(chan struct{})}

@@ -146,7 +146,7 @@ func (v *Verifier) verify(ctx context.Context, raw string, want Expectation) (*k
 		return nil, failure
 	}
 	// 3. Did its tenant sign it?
-	key, failure := v.key(ctx, strings.ToLower(k.claims.TenantID), k.keyID)
+	key, failure := v.key(ctx, strings.ToLower(k.claims.TenantID), k.keyID, want.Cause)
 	if failure != nil {
 		return nil, failure
 	}
