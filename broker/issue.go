@@ -232,6 +232,7 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 // conclude puts the outcome of the exchange on the record.
 func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires time.Time, err error) {
 	if err == nil {
+		rec.Asked = rec.Cache == issuance.Miss
 		rec.TokenKind, rec.ExpiresAt, rec.UniqueID = string(token.Kind), expires, token.UniqueID
 		rec.Age = max(0, token.Lifetime-expires.Sub(rec.Start))
 		rec.CorrelationID, rec.RequestID = token.CorrelationID, token.RequestID
@@ -243,6 +244,7 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 	var failure *exchange.Error
 	var denied *Denied
 	rec.Decision = issuance.Fail
+	rec.Asked = rec.Cache == issuance.Miss && (!errors.As(err, &failure) || failure.Asked())
 	switch {
 	case errors.As(err, &denied):
 		rec.Decision, rec.Reason, rec.Rule, rec.Hint = issuance.Deny, string(denied.Reason), denied.Rule, denied.Hint

@@ -113,11 +113,11 @@ func refresh(r *issuance.Recorder, key cache.Key, fetch cache.Fetch[exchange.Tok
 		var failure *exchange.Error
 		switch {
 		case err == nil:
-			end("")
+			end("", true)
 		case errors.As(err, &failure):
-			end(string(failure.Reason))
+			end(string(failure.Reason), failure.Asked())
 		default:
-			end(ReasonInternal)
+			end(ReasonInternal, false)
 		}
 		return entry, err
 	}

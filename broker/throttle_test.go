@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 )
@@ -57,4 +58,38 @@ func TestThrottlingIsNoticedByFew(t *testing.T) {
 		_, err = w.ask(as(t, 20001), vault)
 		check(t, err)
 	})
+}
+
+// What operators see of Entra's troubles are those of requests that were sent: what is
+// held back, and who waits for another's answer, is no trouble of Entra's.
+func TestTroublesAreThoseOfRequestsSent(t *testing.T) {
+	for status, throttled := range map[int]bool{429: true, 503: false} {
+		synctest.Test(t, func(t *testing.T) {
+			w, memory := remembering(t)
+			w.use(t, "agents:\n  a: {identity: demo, callers: [{tcp: {uids: [20000]}}], allow: {scopes: [graph, keyvault]}}\n")
+			w.entra.SetBehavior(entratest.Behavior{Status: status, RetryAfter: "20", Delay: time.Second})
+			for range 3 {
+				var asking sync.WaitGroup
+				for range 10 {
+					asking.Go(func() {
+						if _, err := w.ask(as(t, 20000), vault); err == nil {
+							t.Error("there was a token")
+						}
+					})
+				}
+				asking.Wait()
+			}
+			var sum recent.Minute
+			for _, m := range memory.Minutes(time.Now()) {
+				sum.Failed, sum.Exchanges, sum.Errors, sum.Throttled = sum.Failed+m.Failed, sum.Exchanges+m.Exchanges, sum.Errors+m.Errors, sum.Throttled+m.Throttled
+			}
+			want := recent.Minute{Failed: 30, Exchanges: 1, Errors: 1}
+			if throttled {
+				want.Throttled = 1
+			}
+			if sum != want {
+				t.Errorf("status %d: got %+v, want %+v", status, sum, want)
+			}
+		})
+	}
 }

@@ -181,5 +181,6 @@ func (c *Client) holdBack(ctx context.Context, a *ask, held *heldBack) *Error {
 	span.SetAttributes(call.attributes(attempt{})...)
 	span.SetAttributes(attribute.String("credfree.exchange.held_back", string(held.kind)))
 	endWithError(span, held.why)
+	held.why.HeldBack = true
 	return held.why
 }

@@ -47,7 +47,18 @@ type Error struct {
 	RetryAfter    time.Duration // how long Entra asks to wait, or nothing is sent for this tenant and client; 0 when nobody said
 	CorrelationID string        // client-request-id sent
 	RequestID     string        // x-ms-request-id received
+	HeldBack      bool          // nothing was sent: this is what was answered before
 	Err           error         // cause, of the network or the file system; for logs
+}
+
+// Asked reports whether a request was sent, whatever became of it.
+func (e *Error) Asked() bool {
+	switch e.Reason {
+	case AssertionUnavailable, AssertionUnusable, BadRequest:
+		return false
+	case EntraRejected, EntraThrottled, EntraUnavailable, Timeout, ReplyMalformed, TokenMismatch, Internal:
+	}
+	return !e.HeldBack
 }
 
 func (e *Error) Error() string { return e.Message }

@@ -154,7 +154,7 @@ func TestPages(t *testing.T) {
 	denied.Decision, denied.Cache, denied.Reason, denied.Hint = recent.Deny, "", "scope_not_allowed", "add it <b>there</b>"
 	o.memory.Add(&i)
 	o.memory.Add(&denied)
-	o.memory.AddRefresh(i.Start, time.Millisecond, "entra_throttled")
+	o.memory.AddRefresh(i.Start, time.Millisecond, "entra_throttled", true)
 	o.memory.AddSpan(recent.Span{TraceID: i.TraceID, SpanID: recent.SpanID{9}, Parent: i.SpanID, Name: "entra.token", Start: i.Start, Took: time.Millisecond,
 		Attributes: []recent.Attribute{{Key: "credfree.entra.leg", Value: "resource"}}})
 	look("/", "0be5e000", "scope not allowed", "2 remembered of 2", `aria-label="Filter issuances"`)

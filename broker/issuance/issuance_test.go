@@ -2,6 +2,7 @@ package issuance_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/recent"
@@ -65,6 +69,33 @@ func TestAuditOnAFullDisk(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(sink.text.String()), "\n")
 	if len(lines) != 3 || !json.Valid([]byte(lines[0])) || json.Valid([]byte(lines[1])) || !json.Valid([]byte(lines[2])) {
 		t.Errorf("got %d lines, want a whole one, a torn one and a whole one:\n%s", len(lines), sink.text.String())
+	}
+}
+
+// spans is a log handler that keeps the span of the last line.
+type spans struct {
+	slog.Handler
+	last trace.SpanContext
+}
+
+func (s *spans) Handle(ctx context.Context, r slog.Record) error {
+	s.last = trace.SpanContextFromContext(ctx)
+	return s.Handler.Handle(ctx, r)
+}
+
+// Whoever reads that a line could not be written finds the request that it was of,
+// also that of a hit without a span of its own until then.
+func TestUnwrittenLineIsFound(t *testing.T) {
+	var log bytes.Buffer
+	handler := &spans{Handler: slog.NewTextHandler(&log, nil)}
+	recorder, err := issuance.NewRecorder(issuance.Config{Audit: &disk{}, Tracer: sdktrace.NewTracerProvider().Tracer("x"), Hits: func(context.Context) bool { return false }, Log: slog.New(handler)})
+	check(t, err)
+	rec := &issuance.Record{ID: issuance.NewID(), Start: time.Now(), Agent: "demo", Decision: issuance.Allow, Cache: issuance.Hit}
+	if err := recorder.Close(t.Context(), rec); !errors.Is(err, errFull) {
+		t.Fatalf("got %v", err)
+	}
+	if got := log.String(); !strings.Contains(got, "agent=demo issuance_id="+rec.ID) || !handler.last.IsValid() || handler.last.TraceID() != rec.SpanContext().TraceID() {
+		t.Errorf("got %q, of span %v; the record's is %v", got, handler.last, rec.SpanContext())
 	}
 }
 
@@ -184,7 +215,7 @@ func TestRefreshesAreSeen(t *testing.T) {
 	check(t, err)
 	for _, reason := range []string{"", "entra_throttled"} {
 		_, end := recorder.Refresh(t.Context(), "researcher", "a1d4c0de")
-		end(reason)
+		end(reason, true)
 	}
 	var sum recent.Minute
 	for _, m := range memory.Minutes(time.Now()) {

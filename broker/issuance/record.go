@@ -72,6 +72,7 @@ type Record struct {
 	Audited  bool   // only audit mode allowed it: Reason and Rule would have denied
 	FirstUse bool   // the agent has not used these scopes before, since the broker started
 	Cache    Cache
+	Asked    bool // Entra was asked for the token; in neither the span nor the audit line
 
 	TokenKind     string // app or user
 	ExpiresAt     time.Time

@@ -132,8 +132,9 @@ func (r *Recorder) Link(rec *Record, other context.Context) {
 // Refresh starts the span of a refresh that no caller waits for: a trace of
 // its own, linked to the issuance in ctx. agent is whose token it is; "" for one
 // of the broker's own, which no agent gets. clientID is whom Entra knows as its
-// owner. The function it returns ends the span, with the reason of a failure or "".
-func (r *Recorder) Refresh(ctx context.Context, agent, clientID string) (context.Context, func(reason string)) {
+// owner. The function it returns ends the span, with the reason of a failure or "",
+// and is told whether Entra was asked.
+func (r *Recorder) Refresh(ctx context.Context, agent, clientID string) (context.Context, func(reason string, asked bool)) {
 	cause := trace.LinkFromContext(ctx)
 	start := time.Now()
 	attributes := []attribute.KeyValue{keyCache.String("refresh")}
@@ -145,11 +146,11 @@ func (r *Recorder) Refresh(ctx context.Context, agent, clientID string) (context
 	}
 	ctx, span := r.tracer.Start(ctx, "token.refresh", //nolint:spancheck // the function returned ends it
 		trace.WithNewRoot(), trace.WithLinks(cause), trace.WithAttributes(attributes...))
-	return ctx, func(reason string) { //nolint:spancheck // see above
+	return ctx, func(reason string, asked bool) { //nolint:spancheck // see above
 		endWith(span, reason)
 		r.metrics.refreshed(ctx, agent, reason)
 		if r.memory != nil {
-			r.memory.AddRefresh(start, time.Since(start), reason)
+			r.memory.AddRefresh(start, time.Since(start), reason, asked)
 		}
 		if reason != "" {
 			r.log.WarnContext(ctx, "a refresh failed; the token at hand serves until it expires", "agent", agent, "client_id", clientID, "reason", reason)
@@ -194,12 +195,14 @@ func (r *Recorder) Close(ctx context.Context, rec *Record) error {
 	err := r.audit.write(rec, end, rec.SpanContext())
 	if err != nil {
 		r.metrics.auditFailures.Add(ctx, 1)
-		r.log.ErrorContext(ctx, "an audit line could not be written", "err", err.Error(), "token_withheld", !rec.BestEffort)
-		if rec.BestEffort {
-			err = nil
-		} else {
+		if !rec.BestEffort {
 			rec.Decision, rec.Reason = Fail, ReasonAudit
 			ctx = r.open(ctx, rec)
+		}
+		r.log.ErrorContext(trace.ContextWithSpanContext(ctx, rec.SpanContext()), "an audit line could not be written",
+			"err", err.Error(), "token_withheld", !rec.BestEffort, "agent", rec.Agent, "issuance_id", rec.ID)
+		if rec.BestEffort {
+			err = nil
 		}
 	}
 	if rec.Decision == Fail && rec.Reason != ReasonAudit {

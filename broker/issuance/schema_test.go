@@ -86,7 +86,7 @@ func fill(t *testing.T, rec *issuance.Record, name string) {
 
 // silent are the fields of a Record that say how it is recorded, not what, or
 // that are in no line.
-var silent = []string{"PeerKnown", "Pseudonyms", "BestEffort", "Inspection", "Call", "Age", "Hint", "Steps"}
+var silent = []string{"PeerKnown", "Pseudonyms", "BestEffort", "Inspection", "Call", "Asked", "Age", "Hint", "Steps"}
 
 // Every field of a Record gets a line of its own, under every outcome. Each
 // line is valid; each field adds a property of the schema, and each property

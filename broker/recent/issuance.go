@@ -101,6 +101,7 @@ type Issuance struct {
 	Steps    []Step `json:"-"` // of the decision
 
 	Cache         string    `json:"cache,omitempty"`
+	Asked         bool      `json:"entra_asked,omitempty"` // for the token, whether or not it answered
 	TokenKind     string    `json:"token_kind,omitempty"`
 	ExpiresAt     time.Time `json:"expires_at,omitzero"`
 	UniqueID      string    `json:"uti,omitempty"`

@@ -65,7 +65,7 @@ func (k *kind) has(i *Issuance) bool {
 		o.OnBehalfOf == i.OnBehalfOf && o.UserTenant == i.UserTenant && o.UserObjectID == i.UserObjectID && o.UserHash == i.UserHash && o.UserClient == i.UserClient && o.Session == i.Session &&
 		o.Decision == i.Decision && o.Reason == i.Reason && o.Rule == i.Rule && o.Hint == i.Hint && o.Audited == i.Audited && o.FirstUse == i.FirstUse && o.Revision == i.Revision &&
 		sameSteps(o.Steps, i.Steps) &&
-		o.Cache == i.Cache && o.TokenKind == i.TokenKind && o.ExpiresAt.Equal(i.ExpiresAt) && o.UniqueID == i.UniqueID &&
+		o.Cache == i.Cache && o.Asked == i.Asked && o.TokenKind == i.TokenKind && o.ExpiresAt.Equal(i.ExpiresAt) && o.UniqueID == i.UniqueID &&
 		o.CorrelationID == i.CorrelationID && o.RequestID == i.RequestID && o.EntraError == i.EntraError && slices.Equal(o.EntraCodes, i.EntraCodes)
 }
 

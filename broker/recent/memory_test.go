@@ -167,26 +167,28 @@ func TestMinutes(t *testing.T) {
 		m.Add(i)
 	}
 	add(0, func(*recent.Issuance) {})
-	add(0, func(i *recent.Issuance) { i.Cache, i.Took = "miss", 10*time.Millisecond })
-	add(0, func(i *recent.Issuance) { i.Cache, i.Took = "miss", 30*time.Millisecond })
+	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 10*time.Millisecond })
+	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 30*time.Millisecond })
 	add(0, func(i *recent.Issuance) { i.Cache, i.Decision = "", recent.Deny })
-	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "miss", recent.Fail, "entra_throttled" })
+	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Asked, i.Decision, i.Reason = "miss", true, recent.Fail, "entra_throttled" })
+	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "miss", recent.Fail, "entra_throttled" }) // held back
 	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "joined", recent.Fail, "timeout" })
-	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "")
-	m.AddRefresh(began.Add(time.Minute), 3*time.Millisecond, "entra_throttled")
-	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "workload_token_expired") // not Entra's doing
+	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "", true)
+	m.AddRefresh(began.Add(time.Minute), 3*time.Millisecond, "entra_throttled", true)
+	m.AddRefresh(began.Add(time.Minute), time.Microsecond, "entra_throttled", false) // held back
+	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "workload_token_expired", false) // nothing to ask with
 	minutes := m.Minutes(began.Add(time.Minute + 59*time.Second))
 	if len(minutes) != recent.Hour {
 		t.Fatalf("got %d", len(minutes))
 	}
 	want := []recent.Minute{
 		{Start: began, Allowed: 3, Denied: 1, Hits: 1, Exchanges: 2, Mean: 20 * time.Millisecond, Slowest: 30 * time.Millisecond},
-		{Start: began.Add(time.Minute), Failed: 2, Exchanges: 4, Refreshes: 3, RefreshesFailed: 2, Mean: 2 * time.Millisecond, Slowest: 3 * time.Millisecond, Errors: 3, Throttled: 2},
+		{Start: began.Add(time.Minute), Failed: 3, Exchanges: 3, Refreshes: 4, RefreshesFailed: 3, Mean: 2 * time.Millisecond, Slowest: 3 * time.Millisecond, Errors: 2, Throttled: 2},
 	}
 	if diff := cmp.Diff(want, minutes[recent.Hour-2:]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := m.Minutes(began.Add(60 * time.Minute))[0]; got.Allowed != 0 || got.Failed != 2 {
+	if got := m.Minutes(began.Add(60 * time.Minute))[0]; got.Allowed != 0 || got.Failed != 3 {
 		t.Errorf("an hour later: got %+v", got)
 	}
 	add(61*time.Minute, func(*recent.Issuance) {})

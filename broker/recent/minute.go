@@ -13,7 +13,7 @@ type Minute struct {
 	Failed          int       `json:"failed"`
 	Hits            int       `json:"cache_hits"` // of those allowed
 	Exchanges       int       `json:"exchanges"`  // issuances and refreshes that asked Entra, answered or not
-	Refreshes       int       `json:"refreshes"`  // of them: in the background, before a token expires
+	Refreshes       int       `json:"refreshes"`  // in the background, before a token expires, whether or not Entra was asked
 	RefreshesFailed int       `json:"refreshes_failed"`
 	// Mean and slowest of the exchanges, as their callers saw them.
 	Mean      time.Duration `json:"exchange_mean_ns"`
@@ -60,19 +60,19 @@ func (m *minutes) count(i *Issuance) {
 		slot.Denied++
 	default:
 		slot.Failed++
-		slot.failed(i.Reason)
 	}
-	switch i.Cache {
-	case "hit":
+	if i.Cache == "hit" {
 		slot.Hits++
-	case "miss":
+	}
+	if i.Asked {
 		slot.exchanged(i.Took)
+		slot.failed(i.Reason)
 	}
 }
 
 // AddRefresh remembers that a token was asked for before the one at hand expires.
-// reason is why there is none, or "".
-func (m *Memory) AddRefresh(start time.Time, took time.Duration, reason string) {
+// reason is why there is none, or ""; asked, whether Entra was.
+func (m *Memory) AddRefresh(start time.Time, took time.Duration, reason string, asked bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	slot := m.minutes.minute(start.Add(took))
@@ -80,9 +80,11 @@ func (m *Memory) AddRefresh(start time.Time, took time.Duration, reason string) 
 		return
 	}
 	slot.Refreshes++
-	slot.exchanged(took)
 	if reason != "" {
 		slot.RefreshesFailed++
+	}
+	if asked {
+		slot.exchanged(took)
 		slot.failed(reason)
 	}
 }
