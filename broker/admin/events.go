@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/credfree/credfree/broker/recent"
@@ -16,9 +17,26 @@ const (
 	eventTime = 10 * time.Second // for a reader to take an event
 )
 
+// EventID is the id of the event of an issuance: its number, and when its broker
+// began, since each begins to count anew.
+func EventID(number uint64, began time.Time) string {
+	return strconv.FormatUint(number, 10) + "-" + strconv.FormatInt(began.UnixNano(), 36)
+}
+
+// after is the number of the issuance that an event was about: nought if it is no
+// event of this broker's, so that all of it is news.
+func after(event string, began time.Time) uint64 {
+	number, _, _ := strings.Cut(event, "-")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || EventID(n, began) != event {
+		return 0
+	}
+	return n
+}
+
 // events streams issuances as they happen, as server-sent events: an event
-// "issuance" each, with its number as the id, and "missed" with how many a
-// reader was too slow for. With rows=true each is a row of the page's table.
+// "issuance" each, with its EventID, and "missed" with how many a reader was too
+// slow for. With rows=true each is a row of the page's table.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	values := r.URL.Query()
 	q, err := queryOf(values)
@@ -26,12 +44,13 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusBadRequest, Problem{err.Error(), filterHint})
 		return
 	}
-	if last, err := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64); err == nil {
-		q.After = last
+	held := h.cfg.Memory.Held()
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		q.After = after(last, held.Since)
 	} else if !values.Has("after") {
-		q.After = h.cfg.Memory.Last()
+		q.After = held.Seen
 	}
-	if q.After > h.cfg.Memory.Last() { // counted by a broker that was here before
+	if q.After > held.Seen { // counted by a broker that was here before
 		q.After = 0
 	}
 	before, live := h.cfg.Memory.Subscribe(q)
@@ -42,8 +61,9 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	defer h.cfg.Memory.Unsubscribe(live)
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	s := &stream{w: w, control: http.NewResponseController(w), rows: values.Get("rows") != ""}
+	s := &stream{w: w, control: http.NewResponseController(w), rows: values.Get("rows") != "", began: held.Since}
 	s.write([]byte(": credfree\n\n"))
+	s.missed(h.cfg.Memory.Missed(live))
 	for i := range before {
 		s.issuance(&before[i])
 	}
@@ -65,9 +85,7 @@ func (h *Handler) follow(r *http.Request, live *recent.Subscription, s *stream) 
 		case <-tick.C:
 			s.write([]byte(":\n\n"))
 		}
-		if missed := h.cfg.Memory.Missed(live); missed > 0 {
-			s.write(fmt.Appendf(nil, "event: missed\ndata: %d\n\n", missed))
-		}
+		s.missed(h.cfg.Memory.Missed(live))
 	}
 }
 
@@ -76,7 +94,14 @@ type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	rows    bool
+	began   time.Time // the broker
 	err     error
+}
+
+func (s *stream) missed(n int) {
+	if n > 0 {
+		s.write(fmt.Appendf(nil, "event: missed\ndata: %d\n\n", n))
+	}
 }
 
 func (s *stream) issuance(i *recent.Issuance) {
@@ -88,7 +113,7 @@ func (s *stream) issuance(i *recent.Issuance) {
 		s.err = err
 		return
 	}
-	event := fmt.Appendf(nil, "id: %d\nevent: issuance\n", i.Number)
+	event := fmt.Appendf(nil, "id: %s\nevent: issuance\n", EventID(i.Number, s.began))
 	for line := range bytes.Lines(data) {
 		event = append(append(append(event, "data: "...), bytes.TrimRight(line, "\r\n")...), '\n')
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/credfree/credfree/broker/admin"
 	"github.com/credfree/credfree/broker/recent"
 )
 
@@ -59,16 +60,26 @@ func TestEvents(t *testing.T) {
 	rows := o.events(t, "?decision=deny&rows=true")
 	add(2, func(*recent.Issuance) {})
 	add(3, func(i *recent.Issuance) { i.Decision, i.Agent = recent.Deny, "<img src=x>" })
-	for _, text := range []string{"id: 3", "event: issuance", `"issuance_id":"00000000000000000000000000000003"`} {
+	began := o.memory.Held().Since
+	for _, text := range []string{"id: 3-", "event: issuance", `"issuance_id":"00000000000000000000000000000003"`} {
 		expect(t, live, text)
 	}
 	expect(t, rows, "&lt;img src=x&gt;")
 	// Who comes back gets what it missed, and who comes back to another broker all.
-	again := o.events(t, "", "Last-Event-ID", "1")
-	expect(t, again, "id: 2")
-	expect(t, again, "id: 3")
-	other := o.events(t, "", "Last-Event-ID", "99")
-	expect(t, other, "id: 1")
+	again := o.events(t, "", "Last-Event-ID", admin.EventID(1, began))
+	expect(t, again, "id: 2-")
+	expect(t, again, "id: 3-")
+	for _, id := range []string{"99", "2", admin.EventID(2, began.Add(-time.Hour)), admin.EventID(99, began), "x", "-"} {
+		expect(t, o.events(t, "", "Last-Event-ID", id), "id: 1-")
+	}
+	// What is not remembered any more is missed, and said to be.
+	for n := range recent.MaxIssuances {
+		add(n, func(*recent.Issuance) {})
+	}
+	late := o.events(t, "", "Last-Event-ID", admin.EventID(1, began))
+	expect(t, late, "event: missed")
+	expect(t, late, "data: 2")
+	expect(t, late, "id: 4-")
 }
 
 // A reader that does not read misses some, is told so, and holds up nobody.

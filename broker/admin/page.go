@@ -21,7 +21,7 @@ var files embed.FS
 var pages = sync.OnceValue(func() map[string]*template.Template {
 	all := map[string]*template.Template{}
 	for _, name := range []string{"issuances", "issuance", "agents", "health", "policy", "purge", "login", "message"} {
-		all[name] = template.Must(template.New("layout.html").Funcs(words).ParseFS(files, "page/layout.html", "page/row.html", "page/"+name+".html"))
+		all[name] = template.Must(template.New("layout.html").Funcs(words).ParseFS(files, "page/layout.html", "page/row.html", "page/bars.html", "page/"+name+".html"))
 	}
 	return all
 })

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 
 	"github.com/credfree/credfree/broker/recent"
 )
@@ -16,8 +17,10 @@ type issuancesView struct {
 	Problem   string
 	Issuances []recent.Issuance
 	Matching  int
-	Last      uint64 // number of the newest that the list may hold
-	Stream    string // where the next ones come from
+	All       string    // the page with all that match, when there are more
+	Refresh   *timeline // the trace of a refresh that was asked for
+	Last      uint64    // number of the newest that the list may hold
+	Stream    string    // where the next ones come from
 	Agents    []string
 	Doors     []string
 	Caches    []string
@@ -41,9 +44,16 @@ func (h *Handler) issuancesPage(w http.ResponseWriter, r *http.Request) {
 	if q.Agent != "" && q.Agent != recent.Nobody && !slices.Contains(v.Agents, q.Agent) {
 		v.Agents = append(v.Agents, q.Agent)
 	}
+	if spans := h.background(q); len(spans) > 0 {
+		v.Refresh = timelineOf(spans)
+	}
+	values.Del("after")
+	if v.Matching > len(v.Issuances) {
+		values.Set("limit", strconv.Itoa(maxLimit))
+		v.All = "/?" + values.Encode()
+	}
 	values.Set("rows", "true")
 	values.Del("limit")
-	values.Del("after")
 	v.Stream = EventsPath + "?" + values.Encode()
 	h.show(w, r, status, "issuances", view{Title: "Issuances", Here: "/", Open: true, Content: &v})
 }
@@ -51,10 +61,20 @@ func (h *Handler) issuancesPage(w http.ResponseWriter, r *http.Request) {
 // issuanceView is one issuance.
 type issuanceView struct {
 	Detail
-	Waterfall []bar
-	Whole     string // how long all of it took
-	Others    int    // spans of the trace that are not of this issuance
-	Changed   bool   // another policy is in force by now
+	Timeline *timeline
+	Others   int  // spans of the trace that are not of this issuance
+	Changed  bool // another policy is in force by now
+}
+
+// timeline is the waterfall of some spans.
+type timeline struct {
+	Bars  []bar
+	Whole string // how long all of it took
+}
+
+func timelineOf(spans []recent.Span) *timeline {
+	bars, whole := waterfall(spans)
+	return &timeline{bars, whole}
 }
 
 func (h *Handler) issuancePage(w http.ResponseWriter, r *http.Request, d Detail, ok bool) {
@@ -63,8 +83,7 @@ func (h *Handler) issuancePage(w http.ResponseWriter, r *http.Request, d Detail,
 		return
 	}
 	below := d.Issuance.Below(d.Spans)
-	v := issuanceView{Detail: d, Others: len(d.Spans) - len(below), Changed: d.Issuance.Revision != d.InForce}
-	v.Waterfall, v.Whole = waterfall(below)
+	v := issuanceView{Detail: d, Others: len(d.Spans) - len(below), Changed: d.Issuance.Revision != d.InForce, Timeline: timelineOf(below)}
 	h.show(w, r, http.StatusOK, "issuance", view{Title: "Issuance " + d.Issuance.ID[:min(8, len(d.Issuance.ID))], Here: "/", Open: true, Content: &v})
 }
 

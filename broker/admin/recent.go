@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/credfree/credfree/broker/recent"
@@ -25,7 +27,10 @@ const (
 type Issuances struct {
 	Issuances []recent.Issuance `json:"issuances"`
 	Matching  int               `json:"matching"` // of those that are remembered
-	Held      recent.Held       `json:"remembered"`
+	// Background are the spans of the trace with the id that was asked for, where that
+	// is a refresh's: Entra's sign-in log has it, and no issuance.
+	Background []recent.Span `json:"background,omitempty"`
+	Held       recent.Held   `json:"remembered"`
 }
 
 // Detail is the answer of GET /issuances/{id}.
@@ -107,7 +112,21 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	found, matching := h.cfg.Memory.Find(q)
-	writeJSON(w, http.StatusOK, Issuances{Issuances: slices.Concat([]recent.Issuance{}, found), Matching: matching, Held: h.cfg.Memory.Held()})
+	writeJSON(w, http.StatusOK, Issuances{Issuances: slices.Concat([]recent.Issuance{}, found), Matching: matching, Background: h.background(q), Held: h.cfg.Memory.Held()})
+}
+
+// background is the trace of a refresh, by its id or the correlation id, which are
+// the same but for dashes.
+func (h *Handler) background(q recent.Query) []recent.Span {
+	var id recent.TraceID
+	if id.UnmarshalText([]byte(strings.ReplaceAll(cmp.Or(q.CorrelationID, q.Trace, q.ID), "-", ""))) != nil {
+		return nil
+	}
+	spans := h.cfg.Memory.Trace(id).Spans
+	if slices.ContainsFunc(spans, func(s recent.Span) bool { return s.Issuance != "" }) {
+		return nil
+	}
+	return spans
 }
 
 // one answers with one issuance.

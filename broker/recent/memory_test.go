@@ -170,12 +170,14 @@ func TestMinutes(t *testing.T) {
 	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 10*time.Millisecond })
 	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 30*time.Millisecond })
 	add(0, func(i *recent.Issuance) { i.Cache, i.Decision = "", recent.Deny })
-	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Asked, i.Decision, i.Reason = "miss", true, recent.Fail, "entra_throttled" })
+	add(time.Minute, func(i *recent.Issuance) {
+		i.Cache, i.Asked, i.Decision, i.Reason = "miss", true, recent.Fail, "entra_throttled"
+	})
 	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "miss", recent.Fail, "entra_throttled" }) // held back
 	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "joined", recent.Fail, "timeout" })
 	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "", true)
 	m.AddRefresh(began.Add(time.Minute), 3*time.Millisecond, "entra_throttled", true)
-	m.AddRefresh(began.Add(time.Minute), time.Microsecond, "entra_throttled", false) // held back
+	m.AddRefresh(began.Add(time.Minute), time.Microsecond, "entra_throttled", false)          // held back
 	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "workload_token_expired", false) // nothing to ask with
 	minutes := m.Minutes(began.Add(time.Minute + 59*time.Second))
 	if len(minutes) != recent.Hour {

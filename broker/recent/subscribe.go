@@ -14,8 +14,9 @@ const waiting = 64
 const MaxSubscriptions = 16
 
 // Subscribe returns the issuances that match and are remembered, the oldest
-// first, and a subscription to those to come: none is lost in between. It
-// returns nil when there are too many readers.
+// first, and a subscription to those to come: none is lost in between, and those
+// that are not remembered any more are missed at once. It returns nil when there
+// are too many readers.
 func (m *Memory) Subscribe(q Query) ([]Issuance, *Subscription) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -29,6 +30,9 @@ func (m *Memory) Subscribe(q Query) ([]Issuance, *Subscription) {
 		}
 	}
 	s := &Subscription{query: q, to: make(chan Issuance, waiting)}
+	if q.After+1 < m.oldest {
+		s.missed = int(m.oldest - q.After - 1)
+	}
 	m.readers[s] = struct{}{}
 	return before, s
 }

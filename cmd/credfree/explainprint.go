@@ -76,15 +76,18 @@ func refusedUser(e policy.Explanation, refusal *usertoken.Error) policy.Explanat
 	return e
 }
 
+func verdict(ok bool) string {
+	if ok {
+		return "yes"
+	}
+	return "no "
+}
+
 // print writes the explanation for people: a line per step, with its rule.
 func (x *explained) print(w io.Writer) error {
 	var b strings.Builder
 	for _, step := range x.Steps {
-		mark := "yes"
-		if !step.OK {
-			mark = "no "
-		}
-		fmt.Fprintf(&b, "%d  %-9s %s  %s\n", step.Number, step.Name, mark, step.Detail)
+		fmt.Fprintf(&b, "%d  %-9s %s  %s\n", step.Number, step.Name, verdict(step.OK), step.Detail)
 		if step.Rule != "" {
 			fmt.Fprintf(&b, "                  rule %s\n", step.Rule)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,16 +35,20 @@ func tracesCommand(std stdio) *cli.Command {
 			if err != nil {
 				return err
 			}
-			query := filterOf(c)
-			query.Set("limit", strconv.Itoa(c.Int("limit")))
+			query, limit := filterOf(c), c.Int("limit")
 			if id := c.Args().First(); id != "" {
 				query.Set("id", id)
 			}
+			draws := query.Has("id") || query.Has("correlation_id")
+			if draws && !c.IsSet("limit") {
+				limit = recent.MaxIssuances // the exchange is the oldest of those with its id
+			}
+			query.Set("limit", strconv.Itoa(limit))
 			var found admin.Issuances
 			if err := client.ask(c.Context, http.MethodGet, admin.IssuancesPath+"?"+query.Encode(), nil, &found); err != nil {
 				return err
 			}
-			if query.Has("id") || query.Has("correlation_id") {
+			if draws {
 				return drawTraces(c.Context, std.out, client, found, c.Bool("json"))
 			}
 			if c.Bool("json") {
@@ -70,15 +75,25 @@ func listTraces(std stdio, found admin.Issuances) error {
 	return nil
 }
 
-// drawTraces draws each trace that the issuances belong to, once.
+// drawTraces draws each trace that the issuances belong to, once. Of plain cache hits,
+// which say nothing of how their token was come by, it draws one if there is nothing
+// else, and counts the others; as JSON it prints all.
 func drawTraces(ctx context.Context, out io.Writer, client *adminClient, found admin.Issuances, asJSON bool) error {
-	if len(found.Issuances) == 0 {
+	if len(found.Issuances) == 0 && len(found.Background) == 0 {
 		return fail(exitError, errors.New("nothing that is remembered has that id"),
 			fmt.Sprintf("the broker remembers the last %d issuances since it started; the audit log has them all", recent.MaxIssuances))
 	}
 	seen := map[recent.TraceID]bool{}
 	details := []admin.Detail{}
+	hits, drawn := 0, len(found.Background) > 0 || slices.ContainsFunc(found.Issuances, func(i recent.Issuance) bool { return !i.Plain() })
 	for _, i := range found.Issuances {
+		if i.Plain() && !asJSON {
+			if drawn {
+				hits++
+				continue
+			}
+			drawn = true
+		}
 		if seen[i.TraceID] && i.TraceID != (recent.TraceID{}) {
 			continue
 		}
@@ -92,12 +107,18 @@ func drawTraces(ctx context.Context, out io.Writer, client *adminClient, found a
 	if asJSON {
 		return encodeJSON(out, details)
 	}
-	for n := range details {
-		if _, err := io.WriteString(out, describeTrace(&details[n])); err != nil {
-			return err
-		}
+	var text strings.Builder
+	if len(found.Background) > 0 {
+		text.WriteString("a refresh in the background, which nobody waited for\n" + spanTree(found.Background))
 	}
-	return nil
+	for n := range details {
+		text.WriteString(describeTrace(&details[n]))
+	}
+	if hits > 0 {
+		fmt.Fprintf(&text, "and from the cache, with the same id: %d\n", hits)
+	}
+	_, err := io.WriteString(out, text.String())
+	return err
 }
 
 func describeTrace(d *admin.Detail) string {
@@ -120,6 +141,9 @@ func describeTrace(d *admin.Detail) string {
 	line("hint", i.Hint)
 	line("policy", i.Revision)
 	line("shared with", d.SharedWith)
+	for _, step := range d.Steps {
+		line(fmt.Sprintf("step %d", step.Number), fmt.Sprintf("%-9s %s  %s", step.Name, verdict(step.OK), step.Detail))
+	}
 	b.WriteString(spanTree(d.Spans))
 	return b.String()
 }

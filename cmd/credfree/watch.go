@@ -115,7 +115,7 @@ func (w *watcher) before(ctx context.Context, last int) error {
 		}
 	}
 	if len(list.Issuances) > 0 {
-		w.last = strconv.FormatUint(list.Issuances[0].Number, 10)
+		w.last = admin.EventID(list.Issuances[0].Number, list.Held.Since)
 	}
 	return nil
 }
