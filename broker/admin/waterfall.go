@@ -58,6 +58,7 @@ func waterfall(spans []recent.Span) (bars []bar, whole string) {
 	var draw func(parent recent.SpanID, depth int)
 	draw = func(parent recent.SpanID, depth int) {
 		level := children[parent]
+		delete(children, parent) // ids that come twice would not end
 		slices.SortStableFunc(level, func(a, b recent.Span) int { return cmp.Or(a.Start.Compare(b.Start), -cmp.Compare(a.Took, b.Took)) })
 		for i := range level {
 			bars = append(bars, barOf(&level[i], depth, begin, end))

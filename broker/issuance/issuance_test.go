@@ -157,6 +157,8 @@ func TestScopesAreFitToBeRecorded(t *testing.T) {
 		"a key":      {[]string{"hunter2hunter2hunter2"}, []string{"(withheld)"}},
 		"long":       {[]string{graph + strings.Repeat("a", 300)}, []string{"(withheld)"}},
 		"control":    {[]string{"https://a/\x1b[31m"}, []string{"(withheld)"}},
+		"an address": {[]string{"https://graph.microsoft.com/ada@contoso.com"}, []string{"(withheld)"}},
+		"a query":    {[]string{"https://graph.microsoft.com/x?code=abc", "https://a/b#c"}, []string{"(withheld)", "(withheld)"}},
 		"none":       {nil, nil},
 		"very many":  {slices.Repeat([]string{graph}, 100), slices.Repeat([]string{graph}, 16)},
 		"after good": {[]string{"x", graph}, []string{"(withheld)", graph}},

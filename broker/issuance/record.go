@@ -152,8 +152,8 @@ const (
 
 // Scopes makes requested scopes fit to be recorded. On a denial they are the
 // caller's own words, and may be a key or a token that ended up in the wrong
-// parameter: what does not look like <resource>/<permission>, is too long or
-// holds the beginning of a JWT is replaced by a fixed word.
+// parameter, or somebody's address: what does not look like <resource>/<permission>,
+// is too long or holds the beginning of a JWT is replaced by a fixed word.
 func Scopes(requested []string) []string {
 	if len(requested) > maxScopes {
 		requested = requested[:maxScopes]
@@ -180,7 +180,7 @@ func Scopes(requested []string) []string {
 func recordable(scope string) bool {
 	resource, _, ok := strings.Cut(scope, "/")
 	ok = ok && (resource == "https:" || resource == "api:" || len(resource) == 36 && strings.Count(resource, "-") == 4)
-	return ok && len(scope) <= maxScopeBytes && !strings.Contains(scope, "eyJ") && !strings.ContainsFunc(scope, unprintable)
+	return ok && len(scope) <= maxScopeBytes && !strings.ContainsAny(scope, "@?#") && !strings.Contains(scope, "eyJ") && !strings.ContainsFunc(scope, unprintable)
 }
 
 func unprintable(r rune) bool { return r <= ' ' || r > '~' }

@@ -98,12 +98,7 @@ func callHeader(settled SidecarCall, q sidecarQuery) (http.Header, *badRequest) 
 // a call: it authenticates somebody, says how the request came here, belongs to
 // the connection, or is written by the broker.
 func IsReservedHeader(name string) bool {
-	for _, prefix := range []string{"X-Forwarded", "X-Ms-Token-", "X-Ms-Client-Principal", "Credfree-", "Proxy-"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return withheld[name] || slices.Contains(hopByHop, name) || slices.Contains([]string{"Accept", "Accept-Encoding", "Content-Type", "Content-Length", "Host"}, name)
+	return isWithheld(name) || strings.HasPrefix(name, "Proxy-") || slices.Contains(hopByHop, name) || slices.Contains([]string{"Accept", "Accept-Encoding", "Content-Type", "Content-Length", "Host"}, name)
 }
 
 // isToken reports whether a text is a token (RFC 9110 §5.6.2).

@@ -62,7 +62,7 @@ func TestCallRequestHeaders(t *testing.T) {
 	req := d.request(t, http.MethodPost, "ruled/b/x", strings.NewReader("body"),
 		"Authorization", "Bearer of-somebody-else", "Api-Key", "none", "Cookie", "a=b", "Proxy-Authorization", "Basic x", "X-Identity-Header", "",
 		"Credfree-Identity", "demo", "Credfree-Anything", "x", "Connection", "X-Hop, Authorization", "X-Hop", "1", "Keep-Alive", "5", "Upgrade", "h2c", "Connection", "Upgrade", "HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA",
-		"Baggage", "a=b", "Tracestate", "a=b", "X-HTTP-Method-Override", "DELETE", "X-Original-URL", "/admin", "Expect", "100-continue",
+		"Baggage", "a=b", "Tracestate", "a=b", "X-HTTP-Method-Override", "DELETE", "X-Original-URL", "/admin", "X-MS-CLIENT-PRINCIPAL-ID", "x", "X-MS-TOKEN-AAD-ID-TOKEN", "x", "Expect", "100-continue",
 		"Accept", "text/event-stream", "User-Agent", "agent/1", "Content-Type", "text/plain", "X-Ms-Client-Request-Id", "1", "Prefer", "a", "Prefer", "b")
 	delete(req.Header, "X-Identity-Header")
 	if resp := do(t, req); resp.StatusCode != 204 {

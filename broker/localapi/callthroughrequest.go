@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/credfree/credfree/broker"
@@ -106,11 +107,19 @@ var withheld = map[string]bool{
 	"X-Http-Method": true, "X-Http-Method-Override": true, "X-Method-Override": true, "X-Original-Url": true, "X-Rewrite-Url": true, "X-Original-Uri": true,
 }
 
+// withheldPrefixes are those of further headers: by some, front ends such as App
+// Service's tell an API who calls.
+var withheldPrefixes = []string{"X-Forwarded", "X-Ms-Token-", "X-Ms-Client-Principal", "Credfree-"}
+
+func isWithheld(name string) bool {
+	return withheld[name] || slices.ContainsFunc(withheldPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
 // rewrite makes the request to the API, but for its token. The proxy has taken
 // the hop-by-hop headers off.
 func (c *call) rewrite(r *httputil.ProxyRequest) {
 	for name := range r.Out.Header {
-		if withheld[name] || strings.HasPrefix(name, "Credfree-") || strings.HasPrefix(name, "X-Forwarded") {
+		if isWithheld(name) {
 			delete(r.Out.Header, name)
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -89,9 +90,9 @@ func (p *piped) end(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- p.Wait() }()
 	select {
-	case <-ended: // with whatever code
-		if state := p.ProcessState; !state.Exited() {
-			t.Errorf("it ended by %s", state)
+	case err := <-ended: // with whatever code
+		if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || !exit.Exited()) {
+			t.Errorf("it ended by %v", err)
 		}
 	case <-time.After(20 * time.Second):
 		check(t, p.Process.Kill())

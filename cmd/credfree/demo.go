@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -37,7 +38,11 @@ func demoCommand(std stdio) *cli.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-			return demo(c.Context, std, dir, c.Bool("keep"))
+			outlivePipes() // whoever reads may stop reading, as head does: the folder is removed all the same
+			if err := demo(c.Context, std, dir, c.Bool("keep")); !errors.Is(err, syscall.EPIPE) {
+				return err
+			}
+			return nil
 		},
 	}
 }

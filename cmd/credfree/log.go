@@ -114,7 +114,7 @@ func (s *service) logStart(c *cli.Context, audit *auditLog, level slog.Level) {
 	s.cfg.log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "version", buildVersion(), "sockets", p.Sockets(), "doors", doors, "hosts", s.cfg.hosts,
 		"policy", p.Revision, "policy_file", c.String("config"), "mode", mode, "strict", p.Strict, "agents_count", len(p.Agents), "agents_for_users", forUsers, "agents_limited", limited,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "sources", sources,
-		"processors", runtime.GOMAXPROCS(0), "audit", audit.describe(), "audit_lines", required, "audit_chain", chain, "users", users, "exporters", s.cfg.telemetry.exporters, "log_level", strings.ToLower(level.String()))
+		"processors", runtime.GOMAXPROCS(0), "audit", audit.describe(), "audit_lines", required, "audit_chain", chain, "users", users, "exporters", s.cfg.telemetry.exporters, "sampler", s.cfg.telemetry.sampler, "log_level", strings.ToLower(level.String()))
 }
 
 // sourceKind is the word that the policy has for a kind of source.

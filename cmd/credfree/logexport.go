@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -23,9 +22,9 @@ type auditExport struct {
 	counts   *exportCounts
 }
 
-// exportCounts are of log records. What is neither exported nor failed waits, or
+// exportCounts are of log records, and of exports that failed. What is neither exported nor failed waits, or
 // was dropped because too much did.
-type exportCounts struct{ emitted, exported, failed atomic.Int64 }
+type exportCounts struct{ emitted, exported, failed, exports atomic.Int64 }
 
 // logger is nil when the audit log is not exported.
 func (t *telemetry) logger() otellog.Logger {
@@ -37,7 +36,7 @@ func (t *telemetry) logger() otellog.Logger {
 
 // exportLogs sets the export up, if OTEL_LOGS_EXPORTER asks for it. An endpoint
 // alone does not: the log says who did what.
-func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource) error {
+func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource, complain func(string, error)) error {
 	name := os.Getenv("OTEL_LOGS_EXPORTER")
 	if name == "" || name == "none" || sdkDisabled() {
 		return nil
@@ -49,7 +48,7 @@ func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource) erro
 	t.exporters["logs"] = name
 	counts := &exportCounts{}
 	t.logs = auditExport{counts: counts, provider: sdklog.NewLoggerProvider(sdklog.WithResource(res),
-		sdklog.WithProcessor(counted{counts}), sdklog.WithProcessor(sdklog.NewBatchProcessor(tallied{exporter, counts})))}
+		sdklog.WithProcessor(counted{counts}), sdklog.WithProcessor(sdklog.NewBatchProcessor(tallied{exporter, counts, complain})))}
 	t.flush = append([]func(context.Context) error{t.logs.provider.Shutdown}, t.flush...)
 	return t.observeExport()
 }
@@ -88,19 +87,28 @@ func (c counted) OnEmit(context.Context, *sdklog.Record) error {
 func (c counted) Shutdown(context.Context) error   { return nil }
 func (c counted) ForceFlush(context.Context) error { return nil }
 
-// tallied is an exporter that counts what goes out. Its errors say no more than
-// that there was one: an exporter's own may hold what it sent.
-type tallied struct {
-	sdklog.Exporter
-	counts *exportCounts
+// failures counts exports that failed.
+func (a auditExport) failures() int64 {
+	if a.counts == nil {
+		return 0
+	}
+	return a.counts.exports.Load()
 }
 
-var errNotExported = errors.New("audit records could not be exported")
+// tallied is an exporter that counts what goes out. What fails has been counted, and
+// told: the SDK need not tell it again.
+type tallied struct {
+	sdklog.Exporter
+	counts   *exportCounts
+	complain func(signal string, err error)
+}
 
 func (c tallied) Export(ctx context.Context, records []sdklog.Record) error {
 	if err := c.Exporter.Export(ctx, records); err != nil {
 		c.counts.failed.Add(int64(len(records)))
-		return errNotExported
+		c.counts.exports.Add(1)
+		c.complain("logs", err)
+		return nil //nolint:nilerr // counted
 	}
 	c.counts.exported.Add(int64(len(records)))
 	return nil

@@ -16,7 +16,7 @@ import (
 type outbox struct {
 	sdktrace.SpanProcessor // the SDK's
 	exporter               sdktrace.SpanExporter
-	complain               func()
+	complain               func(signal string, err error)
 
 	room    int64
 	pending atomic.Int64 // handed to the SDK, and not yet to the exporter
@@ -24,7 +24,7 @@ type outbox struct {
 	exported, failed, dropped, exports atomic.Int64
 }
 
-func newOutbox(exporter sdktrace.SpanExporter, complain func()) *outbox {
+func newOutbox(exporter sdktrace.SpanExporter, complain func(string, error)) *outbox {
 	o := &outbox{exporter: exporter, complain: complain, room: sdktrace.DefaultMaxQueueSize}
 	if size, err := strconv.ParseInt(os.Getenv("OTEL_BSP_MAX_QUEUE_SIZE"), 10, 32); err == nil && size > 0 {
 		o.room = size
@@ -72,7 +72,7 @@ func (c countedSpans) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnly
 	if err := c.exporter.ExportSpans(ctx, spans); err != nil {
 		c.failed.Add(int64(len(spans)))
 		c.exports.Add(1)
-		c.complain()
+		c.complain("traces", err)
 		return nil //nolint:nilerr // counted
 	}
 	c.exported.Add(int64(len(spans)))

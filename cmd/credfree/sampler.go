@@ -4,11 +4,32 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 )
+
+// samplers are those of OTEL_TRACES_SAMPLER.
+var samplers = []string{"always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"}
+
+// samplerFromEnv is the sampler that OTEL_TRACES_SAMPLER asks for, with its ratio, and
+// whether it is understood.
+func samplerFromEnv() (string, bool) {
+	name, ratio := os.Getenv("OTEL_TRACES_SAMPLER"), os.Getenv("OTEL_TRACES_SAMPLER_ARG")
+	switch {
+	case name == "":
+		return "always_on", true
+	case !slices.Contains(samplers, name):
+		return "", false
+	case !strings.HasSuffix(name, "traceidratio") || ratio == "":
+		return name, true
+	}
+	share, err := strconv.ParseFloat(ratio, 64)
+	return name + " " + ratio, err == nil && share >= 0 && share <= 1
+}
 
 // hitsFromEnv says which plain cache hits get a span: those that
 // OTEL_TRACES_SAMPLER wants. Nil is all of them. Denials, failures and exchanges

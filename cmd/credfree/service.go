@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -195,8 +197,22 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    32 << 10,
 		// OPTIONS * is for the guard to refuse, like every target that is no path.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:                     stdlog.New(serverLog{log}, "", 0),
 	}
+}
+
+// serverLog is what net/http has to say: mostly that a client has gone, or speaks no
+// HTTP.
+type serverLog struct{ log *slog.Logger }
+
+func (s serverLog) Write(line []byte) (int, error) {
+	if _, panicked := bytes.CutPrefix(line, []byte("http: panic serving ")); panicked {
+		_, stack, _ := bytes.Cut(line, []byte("\n")) // before it stands what was panicked with: it may be anything
+		s.log.Error("a request was not answered: a defect of credfree's", "stack", string(stack), "hint", "report it, with the stack")
+	} else {
+		s.log.Debug(string(bytes.TrimSpace(line)))
+	}
+	return len(line), nil
 }
 
 func (s *service) open() error {

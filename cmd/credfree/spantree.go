@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/credfree/credfree/broker/recent"
 )
@@ -32,6 +33,7 @@ func spanTree(spans []recent.Span) string {
 	var draw func(parent recent.SpanID, indent string)
 	draw = func(parent recent.SpanID, indent string) {
 		level := children[parent]
+		delete(children, parent) // ids that come twice would not end
 		slices.SortStableFunc(level, func(a, b recent.Span) int { return cmp.Or(a.Start.Compare(b.Start), -cmp.Compare(a.Took, b.Took)) })
 		for i, span := range level {
 			branch, next := "├─ ", "│  "
@@ -45,7 +47,18 @@ func spanTree(spans []recent.Span) string {
 		}
 	}
 	draw(recent.SpanID{}, "")
-	return out.String()
+	return visible(out.String())
+}
+
+// visible is a text of several lines without what would do something to a terminal:
+// nobody knows who listens where a broker did.
+func visible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // told are the attributes that tell the story of a trace, in order.

@@ -38,9 +38,11 @@ type telemetry struct {
 	metrics http.Handler               // the Prometheus form
 	hits    func(context.Context) bool // which plain hits get spans; nil: all
 	outbox  *outbox                    // nil when spans are not exported
-	lost    atomic.Int64               // exports of anything but spans that failed
+	lost    atomic.Int64               // exports of metrics that failed
+	pushes  bool                       // metrics go to a collector, too
 	logs    auditExport
-	noHits  bool // nobody wants the spans of plain cache hits
+	sampler string // of hits, as OTEL_TRACES_SAMPLER has it
+	noHits  bool   // nobody wants the spans of plain cache hits
 	// exporters are their names by signal, for the log.
 	exporters map[string]string
 	flush     []func(context.Context) error
@@ -59,14 +61,27 @@ func (t *telemetry) meter() metric.Meter { return t.meters.Meter(instrumentation
 // newTelemetry exports spans where OTEL_* say so, or nowhere, and to the
 // processors given; metrics to /metrics and, if OTEL_* say so, over OTLP too.
 func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.SpanProcessor) (*telemetry, error) {
-	t := &telemetry{tracers: noop.NewTracerProvider(), hits: hitsFromEnv(), exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
+	t := &telemetry{tracers: noop.NewTracerProvider(), hits: hitsFromEnv(), sampler: "always_on", exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
 	quietOthers(log)
 	// A lost export is worth a line, and never the text of what was exported.
-	complain := func() { log.Warn("telemetry could not be exported; see OTEL_EXPORTER_* and the collector") }
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {
+	complain := func(signal string, err error) {
+		log.Warn("telemetry could not be exported; see OTEL_EXPORTER_* and the collector", "signal", signal, "why", whyNot(err))
+	}
+	// Spans and audit records are counted where they are exported. What the SDK still
+	// tells is about metrics, if there is anything to export at all.
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		if !t.pushes {
+			log.Warn("OpenTelemetry: something is wrong", "hint", "look at the OTEL_* variables")
+			return
+		}
 		t.lost.Add(1)
-		complain()
+		complain("metrics", err)
 	}))
+	if name, ok := samplerFromEnv(); !ok {
+		log.Warn("OTEL_TRACES_SAMPLER or its OTEL_TRACES_SAMPLER_ARG is not understood: all issuances have spans", "hint", "use one of "+strings.Join(samplers, ", ")+"; a ratio is a number from 0 to 1")
+	} else {
+		t.sampler = name
+	}
 	attributes := append(podFromEnv(), attribute.String("service.name", "credfree"), attribute.String("service.version", buildVersion()))
 	res, err := resource.New(ctx, resource.WithAttributes(attributes...), resource.WithFromEnv(), resource.WithTelemetrySDK())
 	if err != nil {
@@ -81,7 +96,7 @@ func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.
 	if err := t.meterProvider(ctx, res); err != nil {
 		return nil, err
 	}
-	if err := t.exportLogs(ctx, res); err != nil {
+	if err := t.exportLogs(ctx, res, complain); err != nil {
 		return nil, err
 	}
 	return t, t.observe()
@@ -121,7 +136,7 @@ func withInstance(res *resource.Resource) (*resource.Resource, error) {
 
 func sdkDisabled() bool { return strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") }
 
-func (t *telemetry) traces(ctx context.Context, res *resource.Resource, complain func(), processors []sdktrace.SpanProcessor) error {
+func (t *telemetry) traces(ctx context.Context, res *resource.Resource, complain func(string, error), processors []sdktrace.SpanProcessor) error {
 	if sdkDisabled() {
 		return nil
 	}
@@ -162,6 +177,7 @@ func (t *telemetry) meterProvider(ctx context.Context, res *resource.Resource) e
 	}
 	if pushed != nil {
 		options = append(options, sdkmetric.WithReader(pushed))
+		t.pushes = true
 		t.exporters["metrics"] += "," + exporterName("OTEL_METRICS_EXPORTER")
 	}
 	provider := sdkmetric.NewMeterProvider(options...)
@@ -213,6 +229,7 @@ func (t *telemetry) observe() error {
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			o.Observe(t.outbox.failures(), metric.WithAttributes(attribute.String("signal", "traces")))
 			o.Observe(t.lost.Load(), metric.WithAttributes(attribute.String("signal", "metrics")))
+			o.Observe(t.logs.failures(), metric.WithAttributes(attribute.String("signal", "logs")))
 			return nil
 		}))
 	return errors.Join(err1, err2)

@@ -127,7 +127,7 @@ func TestOutbox(t *testing.T) {
 	t.Setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "5")
 	g := &gate{open: make(chan struct{})}
 	complaints := 0
-	o := newOutbox(g, func() { complaints++ })
+	o := newOutbox(g, func(string, error) { complaints++ })
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(o))
 	tracer := provider.Tracer("")
 	for range 30 {

@@ -63,8 +63,9 @@ func tracesCommand(std stdio) *cli.Command {
 func listTraces(std stdio, found admin.Issuances) error {
 	for n := range found.Issuances {
 		i := &found.Issuances[n]
-		_, err := fmt.Fprintf(std.out, "%s  %s  %-5s  %-12s  %-6s  %.2f ms\n",
+		line := fmt.Sprintf("%s  %s  %-5s  %-12s  %-6s  %.2f ms",
 			i.Start.UTC().Format(time.TimeOnly), i.ID, i.Decision, cut(dash(i.Agent), 12), dash(i.Cache), float64(i.Took.Microseconds())/1000)
+		_, err := fmt.Fprintln(std.out, visible(line))
 		if err != nil {
 			return err
 		}
@@ -145,5 +146,5 @@ func describeTrace(d *admin.Detail) string {
 		line(fmt.Sprintf("step %d", step.Number), fmt.Sprintf("%-9s %s  %s", step.Name, verdict(step.OK), step.Detail))
 	}
 	b.WriteString(spanTree(d.Spans))
-	return b.String()
+	return visible(b.String())
 }

@@ -180,7 +180,7 @@ const lineWidth = 80
 // issuanceLine is an issuance in 80 columns: when, the decision, the agent, how
 // the token was come by, how long it took, and for whom, why not and what.
 func issuanceLine(i *recent.Issuance, colour bool) string {
-	decision := fmt.Sprintf("%-5s", i.Decision)
+	decision := visible(fmt.Sprintf("%-5s", i.Decision))
 	if colour {
 		decision = colours[i.Decision] + decision + "\x1b[0m"
 	}
@@ -194,7 +194,7 @@ func issuanceLine(i *recent.Issuance, colour bool) string {
 	}
 	head := fmt.Sprintf(" %-12s %-6s %8s ", cut(dash(i.Agent), 12), dash(i.Cache), fmt.Sprintf("%.2f ms", float64(i.Took.Microseconds())/1000))
 	used := len("15:04:05 ") + 5 + len([]rune(head))
-	return i.Start.UTC().Format(time.TimeOnly) + " " + decision + head + cut(strings.TrimSpace(rest), max(lineWidth-used, 10))
+	return i.Start.UTC().Format(time.TimeOnly) + " " + decision + visible(head+cut(strings.TrimSpace(rest), max(lineWidth-used, 10)))
 }
 
 var colours = map[string]string{recent.Allow: "\x1b[32m", recent.Deny: "\x1b[33m", recent.Fail: "\x1b[31m"}
