@@ -3,7 +3,9 @@ package review_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +62,25 @@ func TestTextIsNarrowAndHarmless(t *testing.T) {
 		if strings.ContainsFunc(line, func(c rune) bool { return c < ' ' || c == 0x7f || c == 0x202e }) {
 			t.Errorf("got a control character: %q", line)
 		}
+	}
+}
+
+// TestLongListsAreLaidOutInOnePass: four times the agents that were never seen
+// take about four times the work, not sixteen times.
+func TestLongListsAreLaidOutInOnePass(t *testing.T) {
+	work := func(agents int) uint64 {
+		report := review.Report{Revision: "r"}
+		for i := range agents {
+			report.Agents = append(report.Agents, review.Agent{Name: fmt.Sprintf("agent-%06d", i), InPolicy: true})
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		check(t, report.WriteText(io.Discard))
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if few, many := work(1_000), work(4_000); many > 8*few {
+		t.Errorf("got %d bytes taken for 4000 agents and %d for 1000, want about four times as many", many, few)
 	}
 }
 

@@ -268,10 +268,14 @@ func (p *page) wrapped(indent, deeper int, text string) {
 }
 
 // wrap cuts text into lines of at most width characters, at spaces where it can.
+// Each line looks at no more of the text than it can hold: lists of names are long.
 func wrap(text string, width int) []string {
 	var lines []string
-	for utf8.RuneCountInString(text) > width {
-		end := len(string([]rune(text)[:width]))
+	for {
+		end := beginning(text, width)
+		if end == len(text) {
+			return append(lines, text)
+		}
 		cut := end
 		if text[end] != ' ' {
 			if space := strings.LastIndexByte(text[:end], ' '); space > 0 && strings.TrimSpace(text[:space]) != "" {
@@ -281,7 +285,17 @@ func wrap(text string, width int) []string {
 		lines = append(lines, strings.TrimRight(text[:cut], " "))
 		text = strings.TrimLeft(text[cut:], " ")
 	}
-	return append(lines, text)
+}
+
+// beginning is how many bytes the first n characters take, or all that there are.
+func beginning(text string, n int) int {
+	for i := range text {
+		if n == 0 {
+			return i
+		}
+		n--
+	}
+	return len(text)
 }
 
 // days are those from the first to the last use, of which there is one.
