@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -61,6 +62,40 @@ func TestTextIsNarrowAndHarmless(t *testing.T) {
 		}
 		if strings.ContainsFunc(line, func(c rune) bool { return c < ' ' || c == 0x7f || c == 0x202e }) {
 			t.Errorf("got a control character: %q", line)
+		}
+	}
+}
+
+// TestOneIsNoPlural: of one thing the text speaks as of one.
+func TestOneIsNoPlural(t *testing.T) {
+	textOf := func(n int64) string {
+		report := review.Report{
+			Revision: "r", Requests: review.Use{Count: n}, MoreRequests: n, MoreStrangers: n,
+			Strangers: []review.Stranger{{Reason: "unknown_agent", Use: review.Use{Count: n}}},
+			Agents: []review.Agent{{
+				Name: "a", InPolicy: true, Requests: review.Use{Count: n}, Inspections: n, MoreRights: n, MoreDenied: n, MoreFailures: n,
+				UserCount: int(n), MoreUsers: n,
+				Identities: []review.Identity{{Name: "i", Granted: true, Use: review.Use{Count: n}}},
+				Rights:     []review.Right{{Scope: "s", State: review.Refused, NotIssued: n}},
+				Failures:   []review.Failure{{Reason: "refused", Use: review.Use{Count: n}}},
+			}, {
+				Name: "b", InPolicy: true, Requests: review.Use{Count: n}, UserCount: 9, Users: make([]review.User, n),
+			}},
+		}
+		var text bytes.Buffer
+		check(t, report.WriteText(&text))
+		return text.String()
+	}
+	one, two := textOf(1), textOf(2)
+	if wrong := regexp.MustCompile(`\b1 +([a-z]+ )?[a-z]+s\b.*|the 1 most`).FindAllString(one, -1); len(wrong) > 0 {
+		t.Errorf("got %q in\n%s", wrong, one)
+	}
+	for _, want := range []string{
+		"2 requests,", "2 inspections", "2 users and more, with 2 requests", "the 2 most frequent", "2  times asked for", "2 times,",
+		"and 2 uses of further rights\n", "and 2 further denials\n", "and 2 further failures\n", "and 2 further refusals\n", "and 2 requests of further agents\n",
+	} {
+		if !strings.Contains(two, want) {
+			t.Errorf("no %q in\n%s", want, two)
 		}
 	}
 }

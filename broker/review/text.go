@@ -83,10 +83,10 @@ func (p *page) agent(a *Agent, compared bool) {
 	} {
 		p.rights(a, state.State, state.heading)
 	}
-	p.more(a.MoreRights, "uses of further rights")
+	p.more(a.MoreRights, "use", "of further rights")
 	p.denials(a, false, "denied")
 	p.denials(a, true, "issued in audit mode only")
-	p.more(a.MoreDenied, "further denials")
+	p.more(a.MoreDenied, "further denial", "")
 	p.failures(a)
 }
 
@@ -123,8 +123,12 @@ func (p *page) users(a *Agent) {
 	if a.MoreUsers > 0 {
 		count += " and more, with " + plural(a.MoreUsers, "request")
 	}
-	if len(a.Users) > 0 && len(a.Users) < a.UserCount {
-		count += fmt.Sprintf("; the %d most frequent", len(a.Users))
+	switch n := len(a.Users); {
+	case n == 0 || n == a.UserCount:
+	case n == 1:
+		count += "; the most frequent"
+	default:
+		count += fmt.Sprintf("; the %d most frequent", n)
 	}
 	p.wrapped(2, 2, "acted for "+count)
 	for _, user := range a.Users {
@@ -150,7 +154,7 @@ func (p *page) rights(a *Agent, state State, heading string) {
 		case Unused:
 			rest = strings.TrimPrefix(right.Rule, "agents."+a.Name+".")
 		case Refused:
-			rest = fmt.Sprintf("%7d  times asked for", right.NotIssued)
+			rest = fmt.Sprintf("%7d  %s asked for", right.NotIssued, noun(right.NotIssued, "time"))
 		case Used, NotGranted, Issued:
 		}
 		p.scoped(right.OnBehalfOf, right.Scope, rest)
@@ -189,7 +193,7 @@ func (p *page) failures(a *Agent) {
 		}
 		p.wrapped(4, 6, fmt.Sprintf("%s: %s, %s", text, plural(failure.Count, "time"), failure.days()))
 	}
-	p.more(a.MoreFailures, "further failures")
+	p.more(a.MoreFailures, "further failure", "")
 }
 
 // agentless is what belongs to no single agent.
@@ -207,8 +211,8 @@ func (p *page) agentless(r *Report) {
 		}
 		p.wrapped(2, 4, fmt.Sprintf("%s: %s, %s, last %s", s.Reason, who, plural(s.Count, "time"), day(s.Last)))
 	}
-	p.more(r.MoreStrangers, "further refusals")
-	p.more(r.MoreRequests, "requests of further agents")
+	p.more(r.MoreStrangers, "further refusal", "")
+	p.more(r.MoreRequests, "request", "of further agents")
 	var unseen []string
 	for _, a := range r.Agents {
 		if a.Requests.Count == 0 {
@@ -224,9 +228,9 @@ func (p *page) agentless(r *Report) {
 	}
 }
 
-func (p *page) more(n int64, what string) {
+func (p *page) more(n int64, what, of string) {
 	if n > 0 {
-		p.wrapped(2, 2, fmt.Sprintf("and %d %s", n, what))
+		p.wrapped(2, 2, strings.TrimSuffix("and "+plural(n, what)+" "+of, " "))
 	}
 }
 
@@ -309,10 +313,14 @@ func (u Use) days() string {
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }
 
 func plural(n int64, what string) string {
+	return strconv.FormatInt(n, 10) + " " + noun(n, what)
+}
+
+func noun(n int64, what string) string {
 	if n == 1 {
-		return "1 " + what
+		return what
 	}
-	return strconv.FormatInt(n, 10) + " " + what + "s"
+	return what + "s"
 }
 
 // first is text before the first of several lines.
