@@ -27,6 +27,10 @@ type Lines struct {
 	OCSF int64 `json:"ocsf,omitempty"`
 }
 
+// None reports whether no audit line was read at all, of whatever time, agent or
+// user.
+func (l Lines) None() bool { return l.Counted+l.Older+l.Unselected == 0 }
+
 // record is what a review reads of an audit line. What else the line holds is
 // passed over.
 type record struct {

@@ -3,6 +3,7 @@ package review_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -92,8 +93,20 @@ func TestOtherFormsOfTheLog(t *testing.T) {
 	if !strings.Contains(text.String(), got.Agents[0].Users[0].Hash) {
 		t.Errorf("the hash is not shown:\n%s", text.String())
 	}
-	if got := reportOf(t, review.Config{}, write(issuance.Config{Format: issuance.OCSF})); got.Lines != (review.Lines{OCSF: 3}) {
+	ocsf := write(issuance.Config{Format: issuance.OCSF})
+	if got := reportOf(t, review.Config{}, ocsf); got.Lines != (review.Lines{OCSF: 3}) {
 		t.Errorf("got %+v, want three lines in OCSF", got.Lines)
+	}
+	var inside bytes.Buffer // what can be done about them: jq -c .unmapped
+	for line := range bytes.Lines(ocsf) {
+		var event struct {
+			Unmapped json.RawMessage `json:"unmapped"`
+		}
+		check(t, json.Unmarshal(line, &event))
+		inside.Write(append(event.Unmapped, '\n'))
+	}
+	if got := reportOf(t, review.Config{}, inside.Bytes()); got.Lines != (review.Lines{Counted: 3}) {
+		t.Errorf("got %+v, want the three lines inside", got.Lines)
 	}
 }
 

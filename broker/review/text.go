@@ -29,23 +29,32 @@ func (r *Report) WriteText(w io.Writer) error {
 }
 
 func (r *Report) headline() string {
-	line := "Access review: no requests"
-	if r.Requests.Count > 0 {
-		line = "Access review of " + r.Requests.days() + " (UTC): " + plural(r.Requests.Count, "request")
-	}
-	if r.Agent != "" {
-		line += " of agent " + r.Agent
-	}
-	if r.User != "" {
-		line += " for user " + r.User
-	}
-	if !r.Since.IsZero() {
-		line += " since " + r.Since.UTC().Format(time.DateTime)
+	line := "Access review: no audit lines"
+	switch {
+	case r.Requests.Count > 0:
+		line = "Access review of " + r.Requests.days() + " (UTC): " + plural(r.Requests.Count, "request") + r.selection()
+	case !r.Lines.None():
+		line = "Access review: no requests" + r.selection()
 	}
 	if r.Revision != "" {
 		return line + ", compared with policy " + r.Revision
 	}
 	return line + "; without a policy, it is not known what is granted"
+}
+
+// selection says which requests were asked about.
+func (r *Report) selection() string {
+	var text string
+	if r.Agent != "" {
+		text += " of agent " + r.Agent
+	}
+	if r.User != "" {
+		text += " for user " + r.User
+	}
+	if !r.Since.IsZero() {
+		text += " since " + r.Since.UTC().Format(time.DateTime)
+	}
+	return text
 }
 
 // page is text that is being laid out.
@@ -223,7 +232,7 @@ func (p *page) agentless(r *Report) {
 		p.WriteString("\n")
 		p.wrapped(0, 2, "never seen: "+strings.Join(unseen, ", "))
 	}
-	if len(r.Agents) == 0 {
+	if len(r.Agents) == 0 && !r.Lines.None() {
 		p.WriteString("\nno agents\n")
 	}
 }

@@ -67,6 +67,9 @@ func reviewLogs(c *cli.Context, std stdio, now time.Time) error {
 	}
 	report := r.Report()
 	warnOfLines(std.err, report.Lines)
+	if err := noAnswer(report); err != nil {
+		return err
+	}
 	return writeReview(std.out, report, format, c.Bool("propose"))
 }
 
@@ -133,6 +136,20 @@ func warnOfLines(w io.Writer, lines review.Lines) {
 	if lines.Counted == 0 {
 		fmt.Fprintf(w, "warning: no audit line was counted; older ones: %d, of other agents and users: %d\n", lines.Older, lines.Unselected)
 	}
+}
+
+// noAnswer is the error when there were lines, and none from which the question
+// could be answered: a result would say that nothing had happened.
+func noAnswer(report *review.Report) error {
+	lines := report.Lines
+	if foreign := lines.Unreadable + lines.OCSF + lines.Other; !lines.None() || foreign == 0 {
+		return nil
+	}
+	if lines.OCSF > 0 {
+		return fail(exitError, errors.New("no line of the logs is an audit line in the format native"),
+			"lines in the format ocsf have the native one inside: jq -c .unmapped FILE | credfree review --audit-log -")
+	}
+	return fail(exitError, errors.New("no line of the logs is an audit line"), "name the files that credfree serve --audit-log has written")
 }
 
 func writeReview(w io.Writer, report *review.Report, format string, propose bool) error {

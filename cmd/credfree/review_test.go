@@ -68,6 +68,40 @@ func TestReviewReadsStandardInput(t *testing.T) {
 	}
 }
 
+// A log from which nothing is known is not one of a time in which nothing
+// happened.
+func TestReviewOfNoAuditLines(t *testing.T) {
+	const (
+		chained = `{"time":"2026-10-01T00:00:00Z","type":"audit_chain","event":"chain.begun"}` + "\n"
+		ocsf    = `{"class_uid":3002,"time":1795737600000,"unmapped":{"type":"audit","decision":"allow"}}` + "\n"
+	)
+	for _, c := range []struct {
+		name, log, want, hint string
+		code                  int
+	}{
+		{"empty", "", "Access review: no audit lines; ", "", exitOK},
+		{"empty lines", "\n\n", "Access review: no audit lines; ", "", exitOK},
+		{"a chain that has only begun", chained, "Access review: no audit lines; ", "", exitOK},
+		{"older", deniedLine, "Access review: no requests since ", "", exitOK},
+		{"older, and garbage", deniedLine + "x\n", "Access review: no requests since ", "", exitOK},
+		{"garbage", "x\ny\n", "", "hint: name the files that credfree serve --audit-log has written", exitError},
+		{"another log", `{"level":"INFO"}` + "\n", "", "hint: name the files that credfree serve --audit-log has written", exitError},
+		{"OCSF", chained + ocsf + "x\n", "", "hint: lines in the format ocsf have the native one inside: jq -c .unmapped FILE | credfree review --audit-log -", exitError},
+	} {
+		got := runWith(c.log, "review", "--audit-log", "-", "--since", "2026-10-02")
+		stderr := "warning: no audit line was counted"
+		if c.code != exitOK {
+			stderr = "error: no line of the logs is an audit line"
+		}
+		if got.code != c.code || !strings.HasPrefix(got.stdout, c.want) || c.code != exitOK && got.stdout != "" || !strings.Contains(got.stderr, stderr) || !strings.Contains(got.stderr, c.hint) {
+			t.Errorf("%s: got %+v, want code %d and %q, with %q on standard error", c.name, got, c.code, c.want, stderr)
+		}
+		if none := c.want == "Access review: no audit lines; "; none && strings.Contains(got.stdout, "no agents") {
+			t.Errorf("%s: got %q, which says something of agents", c.name, got.stdout)
+		}
+	}
+}
+
 func TestParseSince(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{
