@@ -20,6 +20,7 @@ const (
 type Lines struct {
 	Counted    int64 `json:"counted"`              // audit lines that the report is made of
 	Older      int64 `json:"older"`                // audit lines from before Config.Since
+	Newer      int64 `json:"newer,omitempty"`      // audit lines from Config.Until and after
 	Unselected int64 `json:"unselected,omitempty"` // audit lines of other agents or users than Config's
 	Other      int64 `json:"other"`                // JSON that is no audit line, such as the broker's own log
 	Unreadable int64 `json:"unreadable"`           // torn, too long or no JSON
@@ -29,7 +30,7 @@ type Lines struct {
 
 // None reports whether no audit line was read at all, of whatever time, agent or
 // user.
-func (l Lines) None() bool { return l.Counted+l.Older+l.Unselected == 0 }
+func (l Lines) None() bool { return l.Counted+l.Older+l.Newer+l.Unselected == 0 }
 
 // record is what a review reads of an audit line. What else the line holds is
 // passed over.
@@ -112,6 +113,8 @@ func (r *Review) line(line []byte) {
 		r.lines.Unreadable++
 	case rec.Time.Before(r.cfg.Since):
 		r.lines.Older++
+	case !r.cfg.Until.IsZero() && !rec.Time.Before(r.cfg.Until):
+		r.lines.Newer++
 	case !r.cfg.selects(&rec):
 		r.lines.Unselected++
 	default:

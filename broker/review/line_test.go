@@ -135,9 +135,12 @@ func TestLines(t *testing.T) {
 		{"no such time", strings.Replace(denial, "2026-10-01", "2026-13-01", 1), review.Lines{Unreadable: 1}},
 		{"a decision of the future", strings.Replace(denial, "deny", "defer", 1), review.Lines{Other: 1}},
 		{"older", strings.Replace(denial, "2026", "2025", 1), review.Lines{Older: 1}},
+		{"newer", strings.Replace(denial, "2026", "2027", 1), review.Lines{Newer: 1}},
+		{"the last moment", strings.Replace(denial, "2026-10-01T00:00:00Z", "2026-11-20T23:59:59.999999Z", 1), review.Lines{Counted: 1}},
+		{"the moment after", strings.Replace(denial, "2026-10-01", "2026-11-21", 1), review.Lines{Newer: 1}},
 		{"a field of another kind", strings.Replace(denial, `"a"`, `["a"]`, 1), review.Lines{Unreadable: 1}},
 	} {
-		report := reportOf(t, review.Config{Since: since}, []byte(c.log))
+		report := reportOf(t, review.Config{Since: since, Until: now}, []byte(c.log))
 		if diff := cmp.Diff(c.want, report.Lines); diff != "" {
 			t.Errorf("%s: got other counts (-want +got):\n%s", c.name, diff)
 		}

@@ -14,6 +14,7 @@ import (
 type Report struct {
 	Revision string    `json:"policy_revision,omitempty"` // "" without a policy
 	Since    time.Time `json:"since,omitzero"`            // as asked for
+	Until    time.Time `json:"until,omitzero"`            // as asked for
 	Agent    string    `json:"agent,omitempty"`           // as asked for
 	User     string    `json:"user,omitempty"`            // as asked for
 	Lines    Lines     `json:"lines"`
@@ -128,7 +129,7 @@ type Stranger struct {
 // Report returns what the lines read so far amount to.
 func (r *Review) Report() *Report {
 	report := &Report{
-		Since: r.cfg.Since, Agent: clean(r.cfg.Agent), User: clean(r.cfg.User), Lines: r.lines, Requests: r.all, MoreRequests: r.more, MoreStrangers: r.strangers.more,
+		Since: r.cfg.Since, Until: r.cfg.Until, Agent: clean(r.cfg.Agent), User: clean(r.cfg.User), Lines: r.lines, Requests: r.all, MoreRequests: r.more, MoreStrangers: r.strangers.more,
 		Agents:    []Agent{},
 		Strangers: ranked(r.strangers.by, Stranger.with, Stranger.compare),
 	}

@@ -16,6 +16,8 @@ type Config struct {
 	File []byte
 	// Since leaves out what is older. Zero leaves out nothing.
 	Since time.Time
+	// Until leaves out what is of that time or newer. Zero leaves out nothing.
+	Until time.Time
 	// Agent reviews that agent alone. "" reviews all.
 	Agent string
 	// User reviews what was done for that user alone: <tenant id>/<object id>, or

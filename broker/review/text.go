@@ -54,6 +54,9 @@ func (r *Report) selection() string {
 	if !r.Since.IsZero() {
 		text += " since " + r.Since.UTC().Format(time.DateTime)
 	}
+	if !r.Until.IsZero() {
+		text += " until " + r.Until.UTC().Format(time.DateTime)
+	}
 	return text
 }
 

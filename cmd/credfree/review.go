@@ -21,7 +21,8 @@ func reviewCommand(std stdio) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "audit-log", Usage: "audit log `FILE`, compressed when its name ends in .gz; - is standard input; more files may follow the flags"},
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "policy `FILE` to compare with", EnvVars: []string{"CREDFREE_CONFIG"}},
-			&cli.StringFlag{Name: "since", Usage: "leave out what is older than `TIME`: 30d or 24h ago, a date, or an RFC 3339 time"},
+			&cli.StringFlag{Name: "since", Usage: "leave out what is older than `TIME`: 30d or 24h ago; a date, today or yesterday, which are the beginning of that day in UTC; or an RFC 3339 time"},
+			&cli.StringFlag{Name: "until", Usage: "leave out what is of `TIME` or newer, in the same forms: --since yesterday --until today is the whole of yesterday"},
 			&cli.StringFlag{Name: "agent", Usage: "review the agent `NAME` alone"},
 			&cli.StringFlag{Name: "user", Usage: "review what was done for the user `TENANT/OBJECT-ID`, or OBJECT-ID, alone; no policy is compared"},
 			&cli.IntFlag{Name: "users", Usage: "list the `N` most frequent users of each agent", Value: 10},
@@ -48,7 +49,7 @@ func reviewLogs(c *cli.Context, std stdio, now time.Time) error {
 	if cfg.User != "" && c.Bool("propose") {
 		return fail(exitUsage, errors.New("--propose needs all that the agents did, and --user leaves most of it out"), "leave one of the two out")
 	}
-	if cfg.Since, err = parseSince(c.String("since"), now); err != nil {
+	if cfg.Since, cfg.Until, err = timesOf(c, now); err != nil {
 		return err
 	}
 	if path := c.String("config"); path != "" && cfg.User == "" {
@@ -101,10 +102,31 @@ func noFlags(c *cli.Context) error {
 	return nil
 }
 
-// parseSince reads how long ago, or since when.
-func parseSince(text string, now time.Time) (time.Time, error) {
-	if text == "" {
+// timesOf returns from when and until when lines count.
+func timesOf(c *cli.Context, now time.Time) (since, until time.Time, err error) {
+	if since, err = parseTime("since", c.String("since"), now); err != nil {
+		return since, until, err
+	}
+	if until, err = parseTime("until", c.String("until"), now); err != nil {
+		return since, until, err
+	}
+	if !until.IsZero() && !until.After(since) {
+		return since, until, fail(exitUsage, fmt.Errorf("--until %s is not after --since %s", c.String("until"), c.String("since")),
+			"a date is the beginning of its day: all of 2026-10-01 is --since 2026-10-01 --until 2026-10-02")
+	}
+	return since, until, nil
+}
+
+// parseTime reads how long ago, or when. Days are those of UTC, as in the logs.
+func parseTime(flag, text string, now time.Time) (time.Time, error) {
+	today := now.UTC().Truncate(24 * time.Hour)
+	switch text {
+	case "":
 		return time.Time{}, nil
+	case "today":
+		return today, nil
+	case "yesterday":
+		return today.AddDate(0, 0, -1), nil
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if at, err := time.Parse(layout, text); err == nil {
@@ -119,7 +141,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	} else if ago, err := time.ParseDuration(text); err == nil && ago > 0 {
 		return now.Add(-ago), nil
 	}
-	return time.Time{}, fail(exitUsage, fmt.Errorf("since %q is no time", text), "write 30d, 24h, 2026-10-01 or 2026-10-01T00:00:00Z")
+	return time.Time{}, fail(exitUsage, fmt.Errorf("--%s %q is no time", flag, text), "write 30d, 24h, yesterday, today, 2026-10-01 or 2026-10-01T00:00:00Z")
 }
 
 // warnOfLines says what of the logs the result does not rest on.
@@ -134,7 +156,7 @@ func warnOfLines(w io.Writer, lines review.Lines) {
 		fmt.Fprintf(w, "warning: lines that are no audit lines, and were left out: %d\n", lines.Other)
 	}
 	if lines.Counted == 0 {
-		fmt.Fprintf(w, "warning: no audit line was counted; older ones: %d, of other agents and users: %d\n", lines.Older, lines.Unselected)
+		fmt.Fprintf(w, "warning: no audit line was counted; older ones: %d, newer ones: %d, of other agents and users: %d\n", lines.Older, lines.Newer, lines.Unselected)
 	}
 }
 
@@ -156,7 +178,7 @@ func writeReview(w io.Writer, report *review.Report, format string, propose bool
 	switch {
 	case propose:
 		if err := report.WriteProposal(w); err != nil {
-			return fail(exitError, err, "review a log of the time in which the agents worked: see --audit-log and --since")
+			return fail(exitError, err, "review a log of the time in which the agents worked: see --audit-log, --since and --until")
 		}
 		return nil
 	case format == "json":

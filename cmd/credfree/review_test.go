@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +105,43 @@ func TestReviewOfNoAuditLines(t *testing.T) {
 	}
 }
 
-func TestParseSince(t *testing.T) {
+// README.md's question who acted for a user yesterday is answered by its command
+// for all of yesterday, and for nothing else.
+func TestReadmeYesterdayIsTrue(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	check(t, err)
+	row := regexp.MustCompile("(?m)^\\| who acted for this user yesterday \\| `credfree ([^`]*)`").FindSubmatch(text)
+	if row == nil {
+		t.Fatal("README.md has no such row")
+	}
+	const user = "8a0c5b0e-0000-4000-8000-000000000001/0be5e000-0000-4000-8000-000000000002"
+	tenant, object, _ := strings.Cut(user, "/")
+	path := filepath.Join(t.TempDir(), "audit.log")
+	args := strings.Fields(strings.NewReplacer("FILE", path, "TENANT/OBJECT-ID", user).Replace(string(row[1])))
+	day := func() time.Time { return time.Now().UTC().Truncate(24 * time.Hour) }
+	for today := day(); ; today = day() {
+		var log strings.Builder
+		for agent, at := range map[string]time.Time{
+			"too-early": today.AddDate(0, 0, -1).Add(-time.Millisecond), "first": today.AddDate(0, 0, -1),
+			"last": today.Add(-time.Millisecond), "too-late": today,
+		} {
+			fmt.Fprintf(&log, `{"time":%q,"type":"audit","agent":%q,"decision":"allow","on_behalf_of":true,"user_tenant_id":%q,"user_object_id":%q}`+"\n",
+				at.Format(time.RFC3339Nano), agent, tenant, object)
+		}
+		check(t, os.WriteFile(path, []byte(log.String()), 0o600))
+		got := runWith("", args...)
+		if !today.Equal(day()) {
+			continue // midnight has passed in between
+		}
+		names := regexp.MustCompile("(?m)^(too-early|first|last|too-late)$").FindAllString(got.stdout, -1)
+		if got.code != exitOK || !slices.Equal(names, []string{"first", "last"}) {
+			t.Errorf("got the agents %q, want those of yesterday: %+v", names, got)
+		}
+		return
+	}
+}
+
+func TestParseTime(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{
 		"":                          {},
@@ -111,14 +150,21 @@ func TestParseSince(t *testing.T) {
 		"90m":                       time.Date(2026, 11, 21, 10, 30, 0, 0, time.UTC),
 		"2026-10-01":                time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC),
 		"2026-10-01T02:00:00+02:00": time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC),
+		"today":                     time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC),
+		"yesterday":                 time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
 	} {
-		if got, err := parseSince(text, now); err != nil || !got.Equal(want) {
+		if got, err := parseTime("since", text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%q: got %v and the error %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"d", "0d", "-1d", "1.5d", "99999999d", "0h", "-1h", "30", "yesterday", "2026-13-01", "30days"} {
-		if got, err := parseSince(text, now); err == nil {
+	for _, text := range []string{"d", "0d", "-1d", "1.5d", "99999999d", "0h", "-1h", "30", "tomorrow", "Today", "2026-13-01", "30days"} {
+		if got, err := parseTime("since", text, now); err == nil {
 			t.Errorf("%q: got %v, want an error", text, got)
 		}
+	}
+	// Days are those of UTC, wherever one is: here it is the 21st, and there the 20th.
+	east := time.Date(2026, 11, 21, 1, 0, 0, 0, time.FixedZone("", 2*60*60))
+	if got, err := parseTime("since", "today", east); err != nil || !got.Equal(time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)) {
+		t.Errorf("got %v and the error %v, want the beginning of the 20th", got, err)
 	}
 }
