@@ -3,6 +3,8 @@ package review
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -22,15 +24,19 @@ type Lines struct {
 	Older      int64 `json:"older"`                // audit lines from before Config.Since
 	Newer      int64 `json:"newer,omitempty"`      // audit lines from Config.Until and after
 	Unselected int64 `json:"unselected,omitempty"` // audit lines of other agents or users than Config's
-	Other      int64 `json:"other"`                // JSON that is no audit line, such as the broker's own log
-	Unreadable int64 `json:"unreadable"`           // torn, too long or no JSON
+	// Hashed and Unhashed are audit lines of which it cannot be told whether they are
+	// of Config's user: they have a hash and it is none, or it is one and they have none.
+	Hashed     int64 `json:"hashed,omitempty"`
+	Unhashed   int64 `json:"unhashed,omitempty"`
+	Other      int64 `json:"other"`      // JSON that is no audit line, such as the broker's own log
+	Unreadable int64 `json:"unreadable"` // torn, too long or no JSON
 	// OCSF are audit lines in that format: a review reads the native one.
 	OCSF int64 `json:"ocsf,omitempty"`
 }
 
 // None reports whether no audit line was read at all, of whatever time, agent or
 // user.
-func (l Lines) None() bool { return l.Counted+l.Older+l.Newer+l.Unselected == 0 }
+func (l Lines) None() bool { return l.Counted+l.Older+l.Newer+l.Unselected+l.Hashed+l.Unhashed == 0 }
 
 // record is what a review reads of an audit line. What else the line holds is
 // passed over.
@@ -115,12 +121,18 @@ func (r *Review) line(line []byte) {
 		r.lines.Older++
 	case !r.cfg.Until.IsZero() && !rec.Time.Before(r.cfg.Until):
 		r.lines.Newer++
-	case !r.cfg.selects(&rec):
+	case r.cfg.Agent != "" && r.cfg.Agent != rec.Agent:
 		r.lines.Unselected++
-	default:
+	case r.cfg.User == "" || r.cfg.isUser(&rec):
 		r.lines.Counted++
 		rec.clean()
 		r.count(&rec)
+	case rec.UserHash != "" && r.cfg.UserHash == "" && !isHash(r.cfg.User):
+		r.lines.Hashed++
+	case rec.UserObjectID != "" && isHash(r.cfg.User):
+		r.lines.Unhashed++
+	default:
+		r.lines.Unselected++
 	}
 }
 
@@ -141,13 +153,20 @@ func (r *Review) foreign(line []byte) {
 	}
 }
 
-// selects reports whether a line is about the agent and the user that are asked
-// about. A user is known by object id, by tenant and object id, or by the hash of
-// the two where the log has that.
-func (c *Config) selects(rec *record) bool {
-	isUser := func(known string) bool { return known != "" && strings.EqualFold(c.User, known) }
-	return (c.Agent == "" || c.Agent == rec.Agent) &&
-		(c.User == "" || isUser(rec.UserObjectID) || isUser(rec.UserHash) || rec.UserObjectID != "" && isUser(rec.UserTenant+"/"+rec.UserObjectID))
+// isUser reports whether a line is about the user that is asked about, who is
+// known by object id, by tenant and object id, or by the hash of the two where the
+// log has that.
+func (c *Config) isUser(rec *record) bool {
+	if rec.UserHash != "" {
+		return strings.EqualFold(rec.UserHash, c.User) || strings.EqualFold(rec.UserHash, c.UserHash)
+	}
+	return rec.UserObjectID != "" && (strings.EqualFold(rec.UserObjectID, c.User) || strings.EqualFold(rec.UserTenant+"/"+rec.UserObjectID, c.User))
+}
+
+// isHash reports whether text is what stands for a user in logs that hash them.
+func isHash(text string) bool {
+	sum, err := hex.DecodeString(text)
+	return err == nil && len(sum) == sha256.Size
 }
 
 // clean makes the texts fit to be printed and kept: a log may have been written

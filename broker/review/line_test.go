@@ -110,6 +110,41 @@ func TestOtherFormsOfTheLog(t *testing.T) {
 	}
 }
 
+// Users are found by what the log has of them, and nobody is taken for somebody
+// else because the one is hashed and the other is not.
+func TestUsersHashedOrNot(t *testing.T) {
+	const hash = "ac25171ac87bf73561d9723b3be5e77c63d5c84a1dddec0bf2ae7239694ee41a"
+	line := func(agent, user string) string {
+		return `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"` + agent + `","decision":"allow"` + user + "}\n"
+	}
+	plain, hashed := line("a", `,"user_tenant_id":"t","user_object_id":"u"`), line("a", `,"user_hash":"`+hash+`"`)
+	others := line("b", `,"user_tenant_id":"t","user_object_id":"v"`) + line("b", `,"user_hash":"`+strings.Repeat("0", 64)+`"`)
+	nobody := line("c", "")
+	for _, c := range []struct {
+		name string
+		cfg  review.Config
+		log  string
+		want review.Lines
+	}{
+		{"ids in a plain log", review.Config{User: "T/U"}, plain + nobody, review.Lines{Counted: 1, Unselected: 1}},
+		{"object id in a plain log", review.Config{User: "u"}, plain + nobody, review.Lines{Counted: 1, Unselected: 1}},
+		{"ids in a hashed log", review.Config{User: "t/u"}, hashed + nobody, review.Lines{Hashed: 1, Unselected: 1}},
+		{"object id in a hashed log", review.Config{User: "u"}, hashed + nobody, review.Lines{Hashed: 1, Unselected: 1}},
+		{"hash in a hashed log", review.Config{User: strings.ToUpper(hash)}, hashed + nobody, review.Lines{Counted: 1, Unselected: 1}},
+		{"hash in a plain log", review.Config{User: hash}, plain + nobody, review.Lines{Unhashed: 1, Unselected: 1}},
+		{"ids in both", review.Config{User: "t/u"}, plain + hashed + others, review.Lines{Counted: 1, Hashed: 2, Unselected: 1}},
+		{"hash in both", review.Config{User: hash}, plain + hashed + others, review.Lines{Counted: 1, Unhashed: 2, Unselected: 1}},
+		{"both in both", review.Config{User: "t/u", UserHash: hash}, plain + hashed + others, review.Lines{Counted: 2, Unselected: 2}},
+		{"of another agent", review.Config{User: "t/u", Agent: "c"}, plain + hashed + nobody, review.Lines{Unselected: 3}},
+		{"of another time", review.Config{User: "t/u", Since: now}, plain + hashed, review.Lines{Older: 2}},
+		{"nobody asked about", review.Config{}, plain + hashed + nobody, review.Lines{Counted: 3}},
+	} {
+		if diff := cmp.Diff(c.want, reportOf(t, c.cfg, []byte(c.log)).Lines); diff != "" {
+			t.Errorf("%s: got other counts (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
 const denial = `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"a","decision":"deny","reason":"x"}`
 
 func TestLines(t *testing.T) {

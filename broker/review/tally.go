@@ -20,9 +20,13 @@ type Config struct {
 	Until time.Time
 	// Agent reviews that agent alone. "" reviews all.
 	Agent string
-	// User reviews what was done for that user alone: <tenant id>/<object id>, or
-	// the object id. Not with Policy: what is not for the user would look unused.
+	// User reviews what was done for that user alone: <tenant id>/<object id>, the
+	// object id, or the hash that stands for the two in logs that hash users. Not
+	// with Policy: what is not for the user would look unused.
 	User string
+	// UserHash is the hash that stands for User. "": not known, so that lines with
+	// hashes are left out, unless User is one.
+	UserHash string
 	// Now tells whether an agent has expired. Zero: none has.
 	Now time.Time
 	// Users is how many users to list per agent; 0 lists none.

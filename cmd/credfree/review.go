@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/review"
 )
 
@@ -24,7 +25,8 @@ func reviewCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "since", Usage: "leave out what is older than `TIME`: 30d or 24h ago; a date, today or yesterday, which are the beginning of that day in UTC; or an RFC 3339 time"},
 			&cli.StringFlag{Name: "until", Usage: "leave out what is of `TIME` or newer, in the same forms: --since yesterday --until today is the whole of yesterday"},
 			&cli.StringFlag{Name: "agent", Usage: "review the agent `NAME` alone"},
-			&cli.StringFlag{Name: "user", Usage: "review what was done for the user `TENANT/OBJECT-ID`, or OBJECT-ID, alone; no policy is compared"},
+			&cli.StringFlag{Name: "user", Usage: "review what was done for the user `TENANT/OBJECT-ID`, or OBJECT-ID, alone; no policy is compared; of logs with users: hashed, the hash that credfree audit user prints"},
+			&cli.StringFlag{Name: "users-key-file", Usage: "`FILE` that the policy names as usersKeyFile: finds --user TENANT/OBJECT-ID in logs with users: hashed too"},
 			&cli.IntFlag{Name: "users", Usage: "list the `N` most frequent users of each agent", Value: 10},
 			formatFlag("text", "csv", "json"),
 			&cli.BoolFlag{Name: "propose", Usage: "print the allow blocks of a smaller policy instead, as YAML"},
@@ -48,6 +50,9 @@ func reviewLogs(c *cli.Context, std stdio, now time.Time) error {
 	cfg := review.Config{Now: now, Users: c.Int("users"), Agent: c.String("agent"), User: c.String("user")}
 	if cfg.User != "" && c.Bool("propose") {
 		return fail(exitUsage, errors.New("--propose needs all that the agents did, and --user leaves most of it out"), "leave one of the two out")
+	}
+	if cfg.UserHash, err = userHashOf(c); err != nil {
+		return err
 	}
 	if cfg.Since, cfg.Until, err = timesOf(c, now); err != nil {
 		return err
@@ -100,6 +105,24 @@ func noFlags(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// userHashOf returns what stands for the user in logs that hash them, "" without
+// the key.
+func userHashOf(c *cli.Context) (string, error) {
+	path := c.String("users-key-file")
+	if path == "" {
+		return "", nil
+	}
+	if !userForm.MatchString(c.String("user")) {
+		return "", fail(exitUsage, errors.New("--users-key-file needs one user, as --user TENANT-ID/OBJECT-ID"), "both are GUIDs: a hash is made of the two, and one of them does not do")
+	}
+	key, err := readKeyFile(path)
+	if err != nil {
+		return "", err
+	}
+	tenant, object, _ := strings.Cut(c.String("user"), "/")
+	return issuance.NewPseudonyms(key).Of(tenant, object), nil
 }
 
 // timesOf returns from when and until when lines count.
@@ -155,6 +178,12 @@ func warnOfLines(w io.Writer, lines review.Lines) {
 	if lines.Other > 0 {
 		fmt.Fprintf(w, "warning: lines that are no audit lines, and were left out: %d\n", lines.Other)
 	}
+	if lines.Hashed > 0 && lines.Counted > 0 {
+		fmt.Fprintf(w, "warning: audit lines with a hash in the place of the user, which may be of this one, and were left out: %d\n", lines.Hashed)
+	}
+	if lines.Unhashed > 0 && lines.Counted > 0 {
+		fmt.Fprintf(w, "warning: audit lines that name the user, which may be the one of the hash, and were left out: %d\n", lines.Unhashed)
+	}
 	if lines.Counted == 0 {
 		fmt.Fprintf(w, "warning: no audit line was counted; older ones: %d, newer ones: %d, of other agents and users: %d\n", lines.Older, lines.Newer, lines.Unselected)
 	}
@@ -164,6 +193,13 @@ func warnOfLines(w io.Writer, lines review.Lines) {
 // could be answered: a result would say that nothing had happened.
 func noAnswer(report *review.Report) error {
 	lines := report.Lines
+	if lines.Hashed > 0 && lines.Counted == 0 {
+		return fail(exitError, fmt.Errorf("whether requests were for user %s is not known: the logs have hashes in the place of users", report.User),
+			"give --user TENANT-ID/OBJECT-ID and --users-key-file FILE, the usersKeyFile of the policy; or --user the hash that is printed by: credfree audit user --key-file FILE TENANT-ID/OBJECT-ID")
+	}
+	if lines.Unhashed > 0 && lines.Counted == 0 {
+		return fail(exitError, fmt.Errorf("whether requests were for user %s is not known: it is a hash, and the logs name users", report.User), "give --user TENANT-ID/OBJECT-ID")
+	}
 	if foreign := lines.Unreadable + lines.OCSF + lines.Other; !lines.None() || foreign == 0 {
 		return nil
 	}
