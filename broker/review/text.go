@@ -135,9 +135,9 @@ func (p *page) users(a *Agent) {
 	if a.MoreUsers > 0 {
 		count += " and more, with " + plural(a.MoreUsers, "request")
 	}
-	switch n := len(a.Users); {
-	case n == 0 || n == a.UserCount:
-	case n == 1:
+	switch n := len(a.Users); n {
+	case 0, a.UserCount:
+	case 1:
 		count += "; the most frequent"
 	default:
 		count += fmt.Sprintf("; the %d most frequent", n)
