@@ -179,7 +179,7 @@ func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision
 		rec.Agent, rec.Owner = d.Agent.Name, d.Agent.Owner
 	}
 	// User names are not recorded, and object ids of users not where hashes stand for them.
-	if hidden := g.Pseudonyms != nil && g.Policy.Identities[d.Identity].AgentUser != nil; !hidden && !strings.Contains(d.Member, "@") {
+	if !hides(g, d) && !strings.Contains(d.Member, "@") {
 		rec.Member = d.Member
 	}
 	if _, known := g.Policy.APIs[req.API]; known { // else it is the caller's own word
@@ -204,6 +204,11 @@ func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision
 	rec.Tenant, rec.ClientID = p.tenant, p.clientID
 }
 
+// hides reports whether hashes stand for users, of whom the identity's member is one.
+func hides(g *generation, d policy.Decision) bool {
+	return g.Pseudonyms != nil && g.Policy.Identities[d.Identity].AgentUser != nil
+}
+
 // stillAllowed decides again when the rules have changed since. What was found
 // out about the user holds still.
 func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, rec *issuance.Record) error {
@@ -215,7 +220,10 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 		question.User = &w.user.User
 	}
 	d := now.Policy.Decide(question)
-	rec.Revision = now.Policy.Revision
+	rec.Revision, rec.Pseudonyms, rec.BestEffort = now.Policy.Revision, now.Pseudonyms, now.Policy.Recording.BestEffort
+	if hides(now, d) {
+		rec.Member = ""
+	}
 	if b.cfg.Recorder.Remembers() {
 		rec.Steps = now.steps(question, d, w.user, nil)
 	}

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
@@ -111,4 +114,26 @@ func TestBestEffort(t *testing.T) {
 	if issued, err := w.ask(as(t, 10001), graph); !errors.As(err, &audit) || issued.Token.Len() != 0 {
 		t.Errorf("got %v, want no token without a line", err)
 	}
+}
+
+// Users are hashed from the moment that the policy says so: also of an issuance that
+// has begun before.
+func TestUsersAreHiddenByThePolicyAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.use(t, assistant(""))
+		user := w.userToken(t, nil)
+		w.entra.SetBehavior(entratest.Behavior{Delay: 5 * time.Second})
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			_, err := w.actFor(as(t, 10001), user, userRead)
+			check(t, err)
+		})
+		time.Sleep(time.Second)
+		w.useRecording(t, assistant(""), "users: hashed\n")
+		asking.Wait()
+		if line := w.audit.last(t); line["user_hash"] == nil || line["user_object_id"] != nil || line["policy_revision"] != w.Rules().Policy.Revision {
+			t.Errorf("got %v", line)
+		}
+	})
 }

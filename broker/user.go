@@ -22,7 +22,8 @@ type verified struct {
 }
 
 // decide lets the policy decide, and finds out about the user where it has to
-// know. The error is a *Denied when the user's token is refused.
+// know. The error is a *Denied when the user's token is refused. A user who was
+// verified is returned with an error, too: the record says for whom it was.
 func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation, r policy.Request, userToken secret.Text) (policy.Decision, *verified, error) {
 	d := g.Policy.Decide(r)
 	if d.Reason != policy.UserUnverified {
@@ -35,7 +36,7 @@ func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation
 	r.User = &user.User
 	if d = g.Policy.Decide(r); d.ResolveGroups {
 		if err := b.resolveGroups(ctx, rec, g, d, user); err != nil {
-			return d, nil, err
+			return d, user, err
 		}
 		d = g.Policy.Decide(r)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/credfree/credfree/broker/admin"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/broker/recent"
@@ -49,7 +50,7 @@ func (s *service) overview() admin.Overview {
 	stats := s.cache.Stats()
 	uses, uncounted := s.memory.Uses()
 	o := admin.Overview{
-		Version: buildVersion(), Policy: policyView(rules.Policy), Agents: agentViews(rules.Policy, uses), Uncounted: uncounted,
+		Version: buildVersion(), Policy: policyView(rules.Policy, rules.Pseudonyms), Agents: agentViews(rules.Policy, uses), Uncounted: uncounted,
 		Cache: admin.CacheView{
 			Tokens: stats.Entries, Bytes: stats.Bytes, InFlight: stats.InFlight, Fetches: stats.Fetches, Failed: stats.Failed, Evicted: stats.Evicted, Expired: stats.Expired, Purged: stats.Purged,
 		},
@@ -70,7 +71,7 @@ func (s *service) overview() admin.Overview {
 	return o
 }
 
-func policyView(p *policy.Policy) admin.PolicyView {
+func policyView(p *policy.Policy, pseudonyms *issuance.Pseudonyms) admin.PolicyView {
 	v := admin.PolicyView{
 		Revision: p.Revision, Tenant: p.Tenant, Authority: p.Cloud.Authority, Audit: p.Audit, Strict: p.Strict,
 		Warnings: []admin.Warning{}, Identities: []admin.IdentityView{}, APIs: []admin.APIView{},
@@ -88,7 +89,11 @@ func policyView(p *policy.Policy) admin.PolicyView {
 		v.APIs = append(v.APIs, admin.APIView{Name: name, BaseURL: api.BaseURL, Scopes: api.Scopes, Methods: api.Methods, Paths: api.Paths})
 	}
 	for _, user := range p.Blocked.Users {
-		v.BlockedUsers = append(v.BlockedUsers, user.Tenant+"/"+user.ObjectID)
+		shown := user.Tenant + "/" + user.ObjectID
+		if pseudonyms != nil {
+			shown = pseudonyms.Of(user.Tenant, user.ObjectID)
+		}
+		v.BlockedUsers = append(v.BlockedUsers, shown)
 	}
 	return v
 }

@@ -5,12 +5,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 
 	"github.com/credfree/credfree/broker/admin"
+	"github.com/credfree/credfree/broker/issuance"
+	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/broker/recent"
 )
 
@@ -67,5 +70,18 @@ func TestPanicsAreLogged(t *testing.T) {
 	log.Reset()
 	if _, err := (serverLog{slog.New(slog.NewTextHandler(&log, nil))}).Write([]byte("http: TLS handshake error\n")); err != nil || log.Len() > 0 {
 		t.Errorf("got %v, %s", err, log.String())
+	}
+}
+
+// Users who are blocked are shown as all users are.
+func TestBlockedUsersAreShownAsUsersAre(t *testing.T) {
+	p := &policy.Policy{}
+	p.Blocked.Users = []policy.UserID{{Tenant: "5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10", ObjectID: "0be5e000-0000-4000-8000-0000000005e4"}}
+	pseudonyms := issuance.NewPseudonyms([]byte("0123456789abcdef"))
+	if got := policyView(p, nil).BlockedUsers; !slices.Equal(got, []string{"5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10/0be5e000-0000-4000-8000-0000000005e4"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := policyView(p, pseudonyms).BlockedUsers; !slices.Equal(got, []string{pseudonyms.Of("5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10", "0be5e000-0000-4000-8000-0000000005e4")}) {
+		t.Errorf("got %q", got)
 	}
 }
