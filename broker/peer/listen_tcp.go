@@ -80,23 +80,38 @@ func loopbackAddr(addr string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip, uint16(port)), nil
 }
 
-type tcpListener struct{ inner *net.TCPListener }
+type tcpListener struct {
+	inner *net.TCPListener
+	crowd crowd
+}
 
 func (l *tcpListener) Close() error   { return l.inner.Close() }
 func (l *tcpListener) Addr() net.Addr { return l.inner.Addr() }
 
 func (l *tcpListener) Accept() (net.Conn, error) {
-	c, err := l.inner.AcceptTCP()
-	if err != nil {
-		return nil, err // as it is: net/http recognises the transient ones
+	for {
+		c, err := l.inner.AcceptTCP()
+		if err != nil {
+			return nil, err // as it is: net/http recognises the transient ones
+		}
+		ev := witnessTCP(c)
+		if leave, ok := l.crowd.enter(ev.peer); ok {
+			return &tcpConn{TCPConn: c, ev: ev, leave: leave}, nil
+		}
+		_ = c.Close() // the caller sees that it is closed
 	}
-	return &tcpConn{TCPConn: c, ev: witnessTCP(c)}, nil
 }
 
 // tcpConn embeds the concrete type so that net/http still finds ReadFrom and CloseWrite.
 type tcpConn struct {
 	*net.TCPConn
-	ev *evidence
+	ev    *evidence
+	leave func()
+}
+
+func (c *tcpConn) Close() error {
+	c.leave()
+	return c.TCPConn.Close()
 }
 
 func (c *tcpConn) Read(p []byte) (int, error) {

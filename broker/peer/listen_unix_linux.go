@@ -119,6 +119,7 @@ type unixListener struct {
 	name   string   // in folder
 	addr   *net.UnixAddr
 	id     fileID // of the socket created here
+	crowd  crowd
 	once   sync.Once
 	err    error // of the one Close
 }
@@ -196,11 +197,17 @@ func (l *unixListener) bind() error {
 func (l *unixListener) Addr() net.Addr { return l.addr }
 
 func (l *unixListener) Accept() (net.Conn, error) {
-	c, err := l.inner.AcceptUnix()
-	if err != nil {
-		return nil, err // as it is: net/http recognises the transient ones
+	for {
+		c, err := l.inner.AcceptUnix()
+		if err != nil {
+			return nil, err // as it is: net/http recognises the transient ones
+		}
+		ev := witnessUnix(c, l.addr.Name)
+		if leave, ok := l.crowd.enter(ev.peer); ok {
+			return &unixConn{UnixConn: c, local: l.addr, ev: ev, leave: leave}, nil
+		}
+		_ = c.Close() // the caller sees that it is closed
 	}
-	return &unixConn{UnixConn: c, local: l.addr, ev: witnessUnix(c, l.addr.Name)}, nil
 }
 
 // Close removes the socket before it stops listening: while it listens, no other file can have its inode number.
@@ -226,6 +233,12 @@ type unixConn struct {
 	*net.UnixConn
 	local *net.UnixAddr // the kernel would say the temporary name
 	ev    *evidence
+	leave func()
+}
+
+func (c *unixConn) Close() error {
+	c.leave()
+	return c.UnixConn.Close()
 }
 
 func (c *unixConn) LocalAddr() net.Addr { return c.local }

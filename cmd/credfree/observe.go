@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/exchange"
 )
 
@@ -86,6 +87,8 @@ func (s *service) observedTokens() []observed {
 					set(float64(count), attribute.String("kind", string(kind)))
 				}
 			}},
+		{name: "credfree.connections.refused", unit: "{connection}", counter: true, about: "Connections closed as they came, because their caller had too many.",
+			read: func(_ context.Context, set setter) { set(float64(peer.Refused())) }},
 		{name: "credfree.user.key_fetches", unit: "{fetch}", counter: true, about: "Fetches of the keys that sign users' tokens, by outcome.",
 			read: func(_ context.Context, set setter) {
 				fetches := s.inForce().Users.Fetches()
