@@ -1,11 +1,6 @@
 package policy
 
-import (
-	"fmt"
-	"maps"
-	"slices"
-	"strings"
-)
+import "fmt"
 
 // allowance is one allow of the file, flattened: what an agent may have for
 // itself, or on behalf of a user. The zero allowance has nothing.
@@ -125,25 +120,11 @@ func (r *reader) scopes(at place, cloud *Cloud) (scopes []string, places []place
 	return scopes, places
 }
 
-// badScope reports a scope that is not canonical. A word that could be a
-// shorthand is told from a scope of Microsoft Graph without its resource.
+// badScope reports a scope that is not canonical.
 func (r *reader) badScope(at place, text, defect string, cloud *Cloud) {
-	name, _, _ := strings.Cut(text, "/")
-	known := slices.Sorted(maps.Keys(cloud.Resources))
-	switch {
-	case cloud.Resources[name] != "":
-		r.problem(at, quote(text)+" is no scope of "+name, "write "+name+" for all that is granted, or "+name+"/<scope>")
-	case slices.Contains(shorthands(), name):
-		r.problem(at, "it is not known what "+name+" stands for in the cloud "+cloud.Name, "write the whole scope: https://<host>/.default")
-	case !isOIDC(text) && (nearest(name, known) != "" || wordForm.MatchString(name)):
-		r.problem(at, "the scope "+quote(text)+" "+defect, didYouMean(name, known))
-	default:
-		r.problem(at, "the scope "+quote(text)+" "+defect, scopeHint(text, cloud))
-	}
+	message, hint := cloud.scopeProblem(text, defect)
+	r.problem(at, message, hint)
 }
-
-// wordForm is what a shorthand looks like, and no permission of Microsoft Graph.
-var wordForm = patternOf(`^[a-z0-9-]+$`)
 
 // references reads a list of names of what is defined elsewhere, each once.
 func (r *reader) references(at place, what string, known []string) []entry {

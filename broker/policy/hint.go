@@ -38,11 +38,11 @@ func expiredHint(a *Agent) string {
 }
 
 func identityHint(a *Agent, identity string) string {
-	return "add the identity that was asked for to agents." + a.Name + ".identities, or name another; " + didYouMean(identity, a.Identities)
+	return "add the identity that was asked for to agents." + a.Name + ".identities, or name another; " + DidYouMean(identity, a.Identities)
 }
 
 func noIdentityHint(a *Agent) string {
-	return "name one identity in the request, or set agents." + a.Name + ".identity; " + didYouMean("", a.Identities)
+	return "name one identity in the request, or set agents." + a.Name + ".identity; " + DidYouMean("", a.Identities)
 }
 
 func memberHint(c *choice) string {

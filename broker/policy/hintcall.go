@@ -9,12 +9,12 @@ import (
 // caller's own words, and a path may hold anything.
 
 func unknownAPIHint(allow *allowance, name string) string {
-	return "name one of the APIs of " + allow.rule + ".apis; " + didYouMean(name, allow.apis)
+	return "name one of the APIs of " + allow.rule + ".apis; " + DidYouMean(name, allow.apis)
 }
 
 // apiHint is about an API that the file has, so its name is no secret.
 func apiHint(allow *allowance, name string) string {
-	return "add " + name + " to " + allow.rule + ".apis if the agent may call it; " + didYouMean("", allow.apis)
+	return "add " + name + " to " + allow.rule + ".apis if the agent may call it; " + DidYouMean("", allow.apis)
 }
 
 func methodHint(api *API, method string) string {

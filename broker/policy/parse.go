@@ -142,7 +142,7 @@ func (r *reader) named(at place) []entry {
 func (r *reader) reference(at place, what string, known []string) (string, bool) {
 	name, ok := r.text(at)
 	if _, found := slices.BinarySearch(known, name); ok && !found {
-		r.problem(at, "there is no "+what+" "+quote(name), didYouMean(name, known))
+		r.problem(at, "there is no "+what+" "+quote(name), DidYouMean(name, known))
 		return "", false
 	}
 	return name, ok

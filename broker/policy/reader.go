@@ -86,7 +86,7 @@ func (r *reader) fields(at place, f *form) (map[string]place, bool) {
 	known, meant := f.known(), map[string]bool{}
 	for _, e := range entries {
 		if !slices.Contains(known, e.name) {
-			r.problem(e.key, "unknown field "+quote(e.name), didYouMean(e.name, known))
+			r.problem(e.key, "unknown field "+quote(e.name), DidYouMean(e.name, known))
 			meant[nearest(e.name, known)] = true
 			continue
 		}

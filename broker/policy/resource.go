@@ -1,6 +1,10 @@
 package policy
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // resourceRow is one shorthand: what it stands for in each cloud, "" where that
 // is not well known.
@@ -78,6 +82,40 @@ func (c *Cloud) expand(text string) (scope string, ok bool) {
 	}
 	return resource + "/" + permission, true
 }
+
+// Scope reads a scope as the policy file has it, written out or as a shorthand of
+// the cloud, and returns it written out. For anything else it returns a problem
+// without a place: what is wrong, and what to write.
+func (c *Cloud) Scope(text string) (string, *Problem) {
+	if scope, ok := c.expand(text); ok {
+		text = scope
+	}
+	if _, defect := splitScope(text); defect != "" {
+		message, hint := c.scopeProblem(text, defect)
+		return "", &Problem{Message: message, Hint: hint}
+	}
+	return text, nil
+}
+
+// scopeProblem says what is wrong with a scope that is not canonical, and what to
+// write. A word that could be a shorthand is told from a scope of Microsoft Graph
+// without its resource.
+func (c *Cloud) scopeProblem(text, defect string) (message, hint string) {
+	name, _, _ := strings.Cut(text, "/")
+	known := slices.Sorted(maps.Keys(c.Resources))
+	switch {
+	case c.Resources[name] != "":
+		return quote(text) + " is no scope of " + name, "write " + name + " for all that is granted, or " + name + "/<scope>"
+	case slices.Contains(shorthands(), name):
+		return "it is not known what " + name + " stands for in the cloud " + c.Name, "write the whole scope: https://<host>/.default"
+	case !isOIDC(text) && (nearest(name, known) != "" || wordForm.MatchString(name)):
+		return "the scope " + quote(text) + " " + defect, DidYouMean(name, known)
+	}
+	return "the scope " + quote(text) + " " + defect, scopeHint(text, c)
+}
+
+// wordForm is what a shorthand looks like, and no permission of Microsoft Graph.
+var wordForm = patternOf(`^[a-z0-9-]+$`)
 
 // The resources whose tokens stand in for a workload token: what Entra gives a
 // blueprint for its agents, and a managed identity for an application. See

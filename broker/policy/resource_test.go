@@ -43,9 +43,37 @@ func TestShorthands(t *testing.T) {
 		if d := p.Decide(policy.Request{Peer: tcp(1), Scope: test.want}); !d.Allowed || d.Rule != "agents.a.allow.scopes[0]" {
 			t.Errorf("%s%s: got %+v, want it allowed", test.cloud, test.text, d)
 		}
+		for _, text := range []string{test.text, test.want} {
+			if got, problem := p.Cloud.Scope(text); got != test.want || problem != nil {
+				t.Errorf("%s%s: Scope = %q, %v, want %q", test.cloud, text, got, problem, test.want)
+			}
+		}
 		d := p.Decide(policy.Request{Peer: tcp(1), Scope: test.text})
 		if d.Reason != policy.ScopeMalformed || !strings.Contains(d.Hint, `write "`+test.want+`"`) {
 			t.Errorf("%s%s in a request: got %s, hint %q", test.cloud, test.text, d.Reason, d.Hint)
+		}
+	}
+}
+
+// TestWrongScopes: whoever writes neither a scope nor a shorthand is told what to
+// write.
+func TestWrongScopes(t *testing.T) {
+	public, sovereign := parse(t, head).Cloud, parse(t, head+"cloud: bleu\naudience: api://A\n").Cloud
+	for _, test := range []struct {
+		cloud         *policy.Cloud
+		text          string
+		message, hint string
+	}{
+		{&public, "Graph", `the scope "Graph" has no resource`, "did you mean graph?"},
+		{&public, "graph/", `"graph/" is no scope of graph`, "write graph for all that is granted, or graph/<scope>"},
+		{&public, "User.Read", `the scope "User.Read" has no resource`, "write https://graph.microsoft.com/User.Read"},
+		{&public, "https://Graph.microsoft.com/.default", `the scope "https://Graph.microsoft.com/.default" has upper-case letters in its host`, "write https://graph.microsoft.com/.default"},
+		{&public, "", `the scope "" has no resource`, "write <resource>/<name>, e.g. https://graph.microsoft.com/.default"},
+		{&sovereign, "graph", "it is not known what graph stands for in the cloud bleu", "write the whole scope: https://<host>/.default"},
+	} {
+		scope, problem := test.cloud.Scope(test.text)
+		if scope != "" || problem == nil || problem.Message != test.message || problem.Hint != test.hint {
+			t.Errorf("%q: got %q, %+v, want %q and the hint %q", test.text, scope, problem, test.message, test.hint)
 		}
 	}
 }

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// didYouMean names the nearest of the known names, or else all of them.
-func didYouMean(name string, known []string) string {
+// DidYouMean is the hint for a name that is none of the known ones: it names the
+// nearest of them, or else all.
+func DidYouMean(name string, known []string) string {
 	if near := nearest(name, known); near != "" {
 		return "did you mean " + near + "?"
 	}
