@@ -1,5 +1,7 @@
 package cache
 
+import "slices"
+
 // Purge removes every entry whose key matches, and returns how many it removed.
 // Fetches in flight for matching keys run on to their end, but what they bring is
 // not stored, and those who wait for them get ErrPurged at once; a Get that comes
@@ -32,6 +34,10 @@ func (c *Cache[V]) Purge(match func(Key) bool) int {
 	c.counters.purged += uint64(removed)
 	return removed
 }
+
+// Has reports whether a key matches of what is stored or in flight. match is called
+// as Purge calls it.
+func (c *Cache[V]) Has(match func(Key) bool) bool { return slices.ContainsFunc(c.keys(), match) }
 
 // Drop removes the entry of one key, and reports whether there was one. A fetch in
 // flight for it is left alone.

@@ -21,6 +21,9 @@ func TestPurgeRemovesWhatMatches(t *testing.T) {
 		mustGet(t, c, alice, brings("a", time.Hour))
 		mustGet(t, c, bob, brings("b", time.Hour))
 	}
+	if c.Has(byAgent("nobody")) || !c.Has(byAgent(bob.Agent)) {
+		t.Error("Has = true of nobody, or false of the writer")
+	}
 	if n := c.Purge(byAgent("nobody")); n != 0 {
 		t.Errorf("Purge of nobody = %d, want 0", n)
 	}
@@ -52,6 +55,9 @@ func TestPurgeDuringAFetch(t *testing.T) {
 			}()
 		}
 		time.Sleep(time.Second)
+		if !c.Has(byAgent(alice.Agent)) {
+			t.Error("Has = false of what is in flight")
+		}
 		if n := c.Purge(byAgent(alice.Agent)); n != 0 {
 			t.Errorf("Purge = %d, want 0: nothing was stored yet", n)
 		}
