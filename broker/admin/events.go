@@ -38,10 +38,9 @@ func after(event string, began time.Time) uint64 {
 // "issuance" each, with its EventID, and "missed" with how many a reader was too
 // slow for. With rows=true each is a row of the page's table.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
-	values := r.URL.Query()
-	q, err := queryOf(values)
-	if err != nil {
-		writeJSON(w, http.StatusBadRequest, Problem{err.Error(), filterHint})
+	values, q, problem := filters(r)
+	if problem != nil {
+		writeJSON(w, http.StatusBadRequest, problem)
 		return
 	}
 	held := h.cfg.Memory.Held()

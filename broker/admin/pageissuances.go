@@ -27,11 +27,10 @@ type issuancesView struct {
 }
 
 func (h *Handler) issuancesPage(w http.ResponseWriter, r *http.Request) {
-	values := r.URL.Query()
-	status, v := http.StatusOK, issuancesView{Doors: []string{"oauth", "managed_identity", "auth_sidecar", "call_through"}, Caches: []string{"hit", "joined", "miss"}}
-	q, err := queryOf(values)
-	if err != nil {
-		status, v.Problem, q = http.StatusBadRequest, err.Error(), recent.Query{Limit: defaultLimit}
+	status, v := http.StatusOK, issuancesView{Doors: doors(), Caches: caches()}
+	values, q, problem := filters(r)
+	if problem != nil {
+		status, v.Problem, q = http.StatusBadRequest, problem.Error, recent.Query{Limit: defaultLimit}
 		values = url.Values{}
 	}
 	v.Last = h.cfg.Memory.Last()

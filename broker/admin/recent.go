@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -58,8 +59,30 @@ const (
 	maxLimit     = recent.MaxIssuances
 )
 
-// queryOf reads the filters. Fields that are empty are as good as absent: a
-// form sends them.
+// filters reads the filters of a request. Fields that are empty are as good as
+// absent: a form sends them.
+func filters(r *http.Request) (url.Values, recent.Query, *Problem) {
+	values, problem := queryValues(r)
+	if problem != nil {
+		return nil, recent.Query{}, problem
+	}
+	q, err := queryOf(values)
+	if err != nil {
+		return nil, recent.Query{}, &Problem{err.Error(), filterHint}
+	}
+	return values, q, nil
+}
+
+// queryValues are those of the request's query. What cannot be read is refused:
+// without it, the request would mean more than whoever sent it has meant.
+func queryValues(r *http.Request) (url.Values, *Problem) {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &Problem{"the query cannot be read", "put & between its fields, and percent-encode their values"}
+	}
+	return values, nil
+}
+
 func queryOf(values url.Values) (recent.Query, error) {
 	q := recent.Query{Limit: defaultLimit}
 	fields := map[string]*string{
@@ -85,15 +108,39 @@ func queryOf(values url.Values) (recent.Query, error) {
 			}
 			q.After = n
 		case known:
+			if wrong := WrongFilter(name, value); wrong != "" {
+				return q, errors.New(wrong)
+			}
 			*field = value
 		case name != "limit" && name != "after" && name != "rows":
 			return q, fmt.Errorf("there is no filter %s", printable(name))
 		}
 	}
-	if d := q.Decision; d != "" && d != recent.Allow && d != recent.Deny && d != recent.Fail {
-		return q, fmt.Errorf("decision is allow, deny or error")
-	}
 	return q, nil
+}
+
+// WrongFilter says what a filter has to be when value is nothing that it could
+// match; "" when value is as good as any. An empty one is.
+func WrongFilter(name, value string) string {
+	words := map[string][]string{"decision": {recent.Allow, recent.Deny, recent.Fail}, "door": doors(), "cache": caches()}[name]
+	switch {
+	case value == "" || slices.Contains(words, value):
+		return ""
+	case words != nil:
+		last := len(words) - 1
+		return name + " is " + strings.Join(words[:last], ", ") + " or " + words[last]
+	case name == "reason" && strings.ContainsFunc(value, notOfReason):
+		return "reason is a word of lower-case letters, digits and underscores, e.g. scope_not_allowed"
+	}
+	return ""
+}
+
+func doors() []string { return []string{"oauth", "managed_identity", "auth_sidecar", "call_through"} }
+
+func caches() []string { return []string{"hit", "joined", "miss"} }
+
+func notOfReason(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_'
 }
 
 const filterHint = "the filters are agent, user, scope, decision, reason, door, cache, id, trace, correlation_id, after and limit"
@@ -106,9 +153,9 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		h.issuancesPage(w, r)
 		return
 	}
-	q, err := queryOf(r.URL.Query())
-	if err != nil {
-		writeJSON(w, http.StatusBadRequest, Problem{err.Error(), filterHint})
+	_, q, problem := filters(r)
+	if problem != nil {
+		writeJSON(w, http.StatusBadRequest, problem)
 		return
 	}
 	found, matching := h.cfg.Memory.Find(q)
@@ -131,6 +178,16 @@ func (h *Handler) background(q recent.Query) []recent.Span {
 
 // one answers with one issuance.
 func (h *Handler) one(w http.ResponseWriter, r *http.Request) {
+	// It has no filters. Whoever sends some that cannot be read is told so as by
+	// the list.
+	if _, problem := queryValues(r); problem != nil {
+		if wantsPage(r) {
+			h.message(w, r, http.StatusBadRequest, "Not understood", problem.Error+".", problem.Hint)
+			return
+		}
+		writeJSON(w, http.StatusBadRequest, problem)
+		return
+	}
 	detail, ok := h.detail(r.PathValue("id"))
 	switch {
 	case wantsPage(r):
