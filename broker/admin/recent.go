@@ -159,7 +159,7 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	found, matching := h.cfg.Memory.Find(q)
-	writeJSON(w, http.StatusOK, Issuances{Issuances: slices.Concat([]recent.Issuance{}, found), Matching: matching, Background: h.background(q), Held: h.cfg.Memory.Held()})
+	writeJSON(w, http.StatusOK, Issuances{Issuances: listed(found), Matching: matching, Background: h.background(q), Held: h.cfg.Memory.Held()})
 }
 
 // background is the trace of a refresh, by its id or the correlation id, which are
@@ -174,6 +174,14 @@ func (h *Handler) background(q recent.Query) []recent.Span {
 		return nil
 	}
 	return spans
+}
+
+// listed makes a list of nothing an empty one, which null is not to all programs.
+func listed[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 // one answers with one issuance.
@@ -211,7 +219,7 @@ func (h *Handler) detail(id string) (Detail, bool) {
 		trace.Spans = []recent.Span{i.Span()}
 	}
 	return Detail{
-		Issuance: i, Steps: slices.Concat([]recent.Step{}, i.Steps), Spans: trace.Spans, Lost: trace.Lost,
+		Issuance: i, Steps: listed(i.Steps), Spans: listed(trace.Spans), Lost: trace.Lost,
 		SharedWith: h.cfg.Memory.Shared(&i), InForce: h.cfg.Overview().Policy.Revision,
 	}, true
 }

@@ -59,3 +59,17 @@ func TestFiltersWithFixedWords(t *testing.T) {
 		}
 	}
 }
+
+// A list of nothing is a list.
+func TestEmptyLists(t *testing.T) {
+	o := newOperators(t)
+	if _, text := o.ask(t, http.MethodGet, "/issuances", ""); !strings.Contains(text, `"issuances": []`) {
+		t.Errorf("got %s", text)
+	}
+	i := issuance(1)
+	i.Steps = nil
+	o.memory.Add(&i)
+	if _, text := o.ask(t, http.MethodGet, "/issuances/"+i.ID, ""); !strings.Contains(text, `"steps": []`) || strings.Contains(text, "null") {
+		t.Errorf("got %s", text)
+	}
+}
