@@ -32,12 +32,13 @@ func adminFlag() *cli.StringFlag {
 
 // adminClient asks an admin listener.
 type adminClient struct {
-	base string
-	key  string
+	base    string
+	key     string
+	command string // that asks
 }
 
 func adminOf(c *cli.Context) (*adminClient, error) {
-	client := &adminClient{base: strings.TrimRight(c.String("admin"), "/")}
+	client := &adminClient{base: strings.TrimRight(c.String("admin"), "/"), command: c.Command.Name}
 	if path := c.String("admin-key-file"); path != "" {
 		key, err := os.ReadFile(path)
 		if err != nil {
@@ -98,11 +99,23 @@ func (a *adminClient) send(ctx context.Context, method, path string, body io.Rea
 	if err != nil {
 		return nil, fail(exitUnreachable, errors.New("the admin listener's answer was cut off"), "ask again")
 	}
-	var problem admin.Problem
-	if json.Unmarshal(text, &problem) == nil && problem.Error != "" {
-		return nil, &refusedByAdmin{resp.StatusCode, fail(exitError, fmt.Errorf("the admin listener refused: %s", problem.Error), problem.Hint)}
+	return nil, &refusedByAdmin{resp.StatusCode, a.refused(method, resp.StatusCode, text)}
+}
+
+// refused is the error for an answer that is none.
+func (a *adminClient) refused(method string, status int, body []byte) error {
+	problem := admin.Problem{Hint: "is " + a.base + " the address of an admin listener? see --admin"}
+	if json.Unmarshal(body, &problem) != nil || problem.Error == "" {
+		problem.Error = strings.TrimSpace(string(body))
 	}
-	return nil, &refusedByAdmin{resp.StatusCode, fail(exitError, fmt.Errorf("the admin listener refused: %s", strings.TrimSpace(string(text))))}
+	code := exitError
+	if status == http.StatusBadRequest {
+		code = exitUsage
+		if method == http.MethodGet { // its hints name parameters, and people have flags
+			problem.Hint = "credfree " + a.command + " --help lists the flags"
+		}
+	}
+	return fail(code, fmt.Errorf("the admin listener refused: %s", problem.Error), problem.Hint)
 }
 
 // refusedByAdmin is an answer other than 200.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"fmt"
 	"net/url"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/credfree/credfree/broker/admin"
 )
 
-// filterFlags choose issuances. The listener checks what they say.
+// filterFlags choose issuances.
 func filterFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "agent", Usage: "those of the agent `NAME`; - for callers nobody knows"},
@@ -20,15 +23,21 @@ func filterFlags() []cli.Flag {
 	}
 }
 
-func filterOf(c *cli.Context) url.Values {
+// filterOf makes the query of the flags. The listener checks it too, and knows no
+// flags.
+func filterOf(c *cli.Context) (url.Values, error) {
 	query := url.Values{}
 	for _, name := range []string{"agent", "user", "scope", "decision", "reason", "door", "cache"} {
-		if value := c.String(name); value != "" {
+		value := c.String(name)
+		if wrong := admin.WrongFilter(name, value); wrong != "" {
+			return nil, fail(exitUsage, fmt.Errorf("there is no %s %q", name, value), "--"+wrong)
+		}
+		if value != "" {
 			query.Set(name, value)
 		}
 	}
 	if id := c.String("correlation-id"); id != "" {
 		query.Set("correlation_id", id)
 	}
-	return query
+	return query, nil
 }

@@ -31,11 +31,18 @@ func tracesCommand(std stdio) *cli.Command {
 			if c.Args().Len() > 1 || strings.HasPrefix(c.Args().First(), "-") {
 				return fail(exitUsage, errors.New("name one id, after the flags"), "credfree traces --help lists the flags")
 			}
+			query, err := filterOf(c)
+			if err != nil {
+				return err
+			}
+			limit := c.Int("limit")
+			if limit < 1 || limit > recent.MaxIssuances {
+				return fail(exitUsage, fmt.Errorf("%d issuances cannot be listed", limit), fmt.Sprintf("--limit is a number from 1 to %d", recent.MaxIssuances))
+			}
 			client, err := adminOf(c)
 			if err != nil {
 				return err
 			}
-			query, limit := filterOf(c), c.Int("limit")
 			if id := c.Args().First(); id != "" {
 				query.Set("id", id)
 			}

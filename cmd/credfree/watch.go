@@ -36,13 +36,17 @@ func watchCommand(std stdio) *cli.Command {
 			if err := flagsOnly(c); err != nil {
 				return err
 			}
+			query, err := filterOf(c)
+			if err != nil {
+				return err
+			}
 			client, err := adminOf(c)
 			if err != nil {
 				return err
 			}
 			// Whoever reads may stop reading, as head does: that is no failure.
 			signal.Ignore(syscall.SIGPIPE)
-			w := &watcher{client: client, query: filterOf(c), out: std.out, err: std.err, json: c.Bool("json"), colour: inColour(std.out)}
+			w := &watcher{client: client, query: query, out: std.out, err: std.err, json: c.Bool("json"), colour: inColour(std.out)}
 			err = w.run(c.Context, c.Int("last"))
 			if errors.Is(err, syscall.EPIPE) || c.Err() != nil {
 				return nil
