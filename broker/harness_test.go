@@ -172,6 +172,13 @@ func (w *world) use(t testing.TB, agents string) {
 	check(t, w.Use(rules))
 }
 
+// purge purges what is selected.
+func (w *world) purge(t testing.TB, selected broker.Selection) {
+	t.Helper()
+	_, _, err := w.Purge(selected)
+	check(t, err)
+}
+
 // serving is a handler as a transport.
 type serving struct{ http.Handler }
 

@@ -2,62 +2,27 @@ package broker
 
 import (
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/credfree/credfree/broker/cache"
 )
 
-// Selection says what to purge. Fields that are empty match everything; the
-// zero Selection matches all there is.
-type Selection struct {
-	Agent    string // name
-	Identity string // name, or <name>/<member> of a fleet
-	User     string // <tenant id>/<object id>
-	Scope    string // one scope, canonical
-}
-
 // Purge forgets the tokens and ends the sessions that match, and returns how
 // many there were. Exchanges in flight for them go to nobody. Tokens that agents
 // hold already live on until they expire, but are not active to Introspect.
-func (b *Broker) Purge(s Selection) (tokens, sessions int) {
+// Nothing is purged when the selection means nothing: see Resolve.
+func (b *Broker) Purge(selected Selection) (tokens, sessions int, err error) {
+	s, err := b.Resolve(selected)
+	if err != nil {
+		return 0, 0, err
+	}
 	g := b.rules.Load()
 	// First what new tokens can be made from.
-	sessions = b.sessions.end(func(agent, identity, userID string) bool {
-		return (s.Agent == "" || s.Agent == agent) && s.isIdentity(identity) && (s.User == "" || s.User == userID)
-	})
-	match := func(key cache.Key) bool {
-		if key.Agent == "" {
-			return s.matchesLeg(key, g)
-		}
-		return (s.Agent == "" || s.Agent == key.Agent) && s.isIdentity(key.Identity) && (s.User == "" || s.User == key.UserID) &&
-			(s.Scope == "" || slices.Contains(strings.Fields(key.Scopes), s.Scope))
-	}
+	sessions = b.sessions.end(func(agent, identity, userID string) bool { return s.matchesSession(agent, identity, userID, g) })
+	match := func(key cache.Key) bool { return s.matches(key, g) }
 	tokens = b.cfg.Cache.Purge(match)
 	b.released.forget(match)
-	return tokens, sessions
-}
-
-func (s Selection) isIdentity(key string) bool {
-	name, _, _ := strings.Cut(key, "/")
-	return s.Identity == "" || s.Identity == key || s.Identity == name
-}
-
-// matchesLeg says whether an intermediate token belongs to what is selected. It
-// is no agent's own, so only the identity and the whole select it.
-func (s Selection) matchesLeg(key cache.Key, g *generation) bool {
-	if s.Agent != "" || s.User != "" || s.Scope != "" {
-		return false
-	}
-	if s.Identity == "" {
-		return true
-	}
-	for _, p := range g.principals {
-		if s.isIdentity(p.key) && p.tenant == key.Tenant && (p.clientID == key.Client || p.audience == key.Client || p.clientID == key.Identity) {
-			return true
-		}
-	}
-	return false
+	return tokens, sessions, nil
 }
 
 // purgeForbidden forgets what the rules do not permit any more: all of it when

@@ -238,18 +238,25 @@ func TestPurge(t *testing.T) {
 		selection broker.Selection
 		tokens    int
 	}{
-		"all":             {broker.Selection{}, 6}, // with the blueprint's
-		"agent":           {broker.Selection{Agent: "twin"}, 2},
-		"identity":        {broker.Selection{Identity: "agent"}, 2}, // with the blueprint's
-		"member":          {broker.Selection{Identity: "agent/" + entratest.DemoAgentIdentityID}, 2},
-		"user":            {broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID}, 1},
-		"scope":           {broker.Selection{Scope: graph}, 3},
-		"agent and scope": {broker.Selection{Agent: "twin", Scope: vault}, 1},
-		"nobody's":        {broker.Selection{Agent: "nobody"}, 0},
+		"all":              {broker.Selection{}, 6}, // with the blueprint's
+		"agent":            {broker.Selection{Agent: "twin"}, 2},
+		"identity":         {broker.Selection{Identity: "agent"}, 2}, // with the blueprint's
+		"member":           {broker.Selection{Identity: "agent/" + entratest.DemoAgentIdentityID}, 2},
+		"user":             {broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID}, 1},
+		"scope":            {broker.Selection{Scope: graph}, 3},
+		"agent and scope":  {broker.Selection{Agent: "twin", Scope: vault}, 1},
+		"a shorthand":      {broker.Selection{Scope: "graph/User.Read"}, 1},
+		"a member, pasted": {broker.Selection{Identity: "agent/" + strings.ToUpper(entratest.DemoAgentIdentityID)}, 2},
+		"a user, pasted":   {broker.Selection{User: strings.ToUpper(entratest.DemoTenantID + "/" + entratest.DemoUserID)}, 1},
+		"an object id":     {broker.Selection{User: strings.ToUpper(entratest.DemoUserID)}, 1},
+		"another tenant's": {broker.Selection{User: entratest.DemoUserID + "/" + entratest.DemoUserID}, 0},
+		"nobody's":         {broker.Selection{User: entratest.DemoTenantID}, 0},
+		"nothing's":        {broker.Selection{Identity: "machine"}, 0},
 	} {
 		fill()
-		if got, _ := w.Purge(test.selection); got != test.tokens {
-			t.Errorf("%s: purged %d tokens, want %d", name, got, test.tokens)
+		got, _, err := w.Purge(test.selection)
+		if err != nil || got != test.tokens {
+			t.Errorf("%s: purged %d tokens, %v, want %d", name, got, err, test.tokens)
 		}
 	}
 }
@@ -290,7 +297,9 @@ func TestIsolation(t *testing.T) {
 			default:
 			}
 			w.use(t, []string{some, all.String()}[i%2])
-			w.Purge(broker.Selection{Agent: fmt.Sprintf("a%d", i%people)})
+			if _, _, err := w.Purge(broker.Selection{Agent: fmt.Sprintf("a%d", i%people)}); err != nil {
+				t.Error(err)
+			}
 			time.Sleep(2 * time.Millisecond)
 		}
 	})

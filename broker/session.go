@@ -86,6 +86,18 @@ func (s *sessions) proof(key sessionKey) secret.Text {
 	return secret.Text{}
 }
 
+// has reports whether there is a session that matches.
+func (s *sessions) has(match func(agent, identity, userID string) bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range s.held.Keys() {
+		if held, ok := s.held.Peek(key); ok && match(key.agent, key.identity, held.user.Tenant+"/"+held.user.ObjectID) {
+			return true
+		}
+	}
+	return false
+}
+
 // end ends the sessions that match, and returns how many there were.
 func (s *sessions) end(match func(agent, identity, userID string) bool) int {
 	s.mu.Lock()

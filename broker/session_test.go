@@ -45,10 +45,10 @@ func TestLongRunning(t *testing.T) {
 		})
 	})
 	for name, end := range map[string]func(t *testing.T, w *world){
-		"purged by user": func(_ *testing.T, w *world) {
-			w.Purge(broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID})
+		"purged by user": func(t *testing.T, w *world) {
+			w.purge(t, broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID})
 		},
-		"purged by agent":  func(_ *testing.T, w *world) { w.Purge(broker.Selection{Agent: "assistant"}) },
+		"purged by agent":  func(t *testing.T, w *world) { w.purge(t, broker.Selection{Agent: "assistant"}) },
 		"not allowed more": func(t *testing.T, w *world) { w.use(t, assistant("")) },
 		"user blocked": func(t *testing.T, w *world) {
 			w.use(t, assistant("      longRunning: {maxAge: 8h}\n")+"blocked: {users: ["+entratest.DemoTenantID+"/"+entratest.DemoUserID+"]}\n")
@@ -93,7 +93,7 @@ func TestLongRunning(t *testing.T) {
 				}
 			})
 			time.Sleep(time.Second)
-			w.Purge(broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID})
+			w.purge(t, broker.Selection{User: entratest.DemoTenantID + "/" + entratest.DemoUserID})
 			asking.Wait()
 			time.Sleep(10 * time.Second) // the exchange has ended
 			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {

@@ -37,7 +37,7 @@ var traced = map[string]func(t *testing.T, w *world){
 	"joined": func(t *testing.T, w *world) {
 		_, err := w.ask(as(t, 10001), graph) // the first use is not either one's
 		check(t, err)
-		w.Purge(broker.Selection{})
+		w.purge(t, broker.Selection{})
 		w.spans.Reset()
 		w.entra.SetBehavior(entratest.Behavior{Delay: time.Second})
 		var both sync.WaitGroup
@@ -229,7 +229,7 @@ var traced = map[string]func(t *testing.T, w *world){
 		var asking sync.WaitGroup
 		asking.Go(func() { failing(t, func() error { _, err := w.ask(as(t, 10001), graph); return err }) })
 		synctest.Wait()
-		w.Purge(broker.Selection{})
+		w.purge(t, broker.Selection{})
 		asking.Wait()
 		time.Sleep(2 * time.Second)
 	},
@@ -301,7 +301,7 @@ func (w *world) refreshBlueprint(t *testing.T, meanwhile func()) {
 	_, err := w.Issue(as(t, 10001), asAgent)
 	check(t, err)
 	time.Sleep(55 * time.Minute)
-	w.Purge(broker.Selection{Agent: "assistant"}) // and not the blueprint's token, which is no agent's own
+	w.purge(t, broker.Selection{Agent: "assistant"}) // and not the blueprint's token, which is no agent's own
 	w.spans.Reset()
 	meanwhile()
 	_, err = w.Issue(as(t, 10001), asAgent)

@@ -28,6 +28,7 @@ type Config struct {
 	Parts   func() []Part
 	Metrics http.Handler // required
 	Purge   Purger       // required
+	Resolve Resolver     // required
 	Hosts   []string     // host names to accept beside localhost and the loopback addresses
 	// Memory is what operators look at. Required.
 	Memory *recent.Memory
@@ -53,7 +54,7 @@ type Handler struct {
 
 // New returns a Handler, or an error when something required is missing.
 func New(cfg Config) (*Handler, error) {
-	if cfg.Metrics == nil || cfg.Parts == nil || cfg.Purge == nil || cfg.Memory == nil || cfg.Overview == nil {
+	if cfg.Metrics == nil || cfg.Parts == nil || cfg.Purge == nil || cfg.Resolve == nil || cfg.Memory == nil || cfg.Overview == nil {
 		return nil, errors.New("the admin listener needs parts, metrics, a memory, an overview and a way to purge")
 	}
 	h := &Handler{cfg: cfg, guard: peer.Guard{Hosts: cfg.Hosts}, mux: http.NewServeMux(), sessions: newSessions(), formKey: rand.Text(), done: make(chan struct{})}

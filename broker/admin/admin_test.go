@@ -36,7 +36,7 @@ func handler(t *testing.T, parts ...admin.Part) *admin.Handler {
 func handlerWith(t *testing.T, change func(*admin.Config), parts ...admin.Part) *admin.Handler {
 	t.Helper()
 	cfg := admin.Config{
-		Parts: func() []admin.Part { return parts }, Purge: func(admin.Selection) admin.Purged { return admin.Purged{} },
+		Parts: func() []admin.Part { return parts }, Purge: func(admin.Selection) (admin.Purged, error) { return admin.Purged{}, nil }, Resolve: resolve,
 		Memory: recent.New(time.Now()), Overview: overview,
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if _, err := w.Write([]byte("a_metric 1\n")); err != nil {

@@ -76,11 +76,15 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request) {
 		h.show(w, r, http.StatusForbidden, "login", view{Title: "Operators only", Content: loginView{Offered: h.cfg.Key != nil}})
 		return
 	}
+	writeJSON(w, http.StatusForbidden, h.operatorsOnly())
+}
+
+func (h *Handler) operatorsOnly() Problem {
 	hint := "ask as one of them; with --admin-key-file, serve also takes an operator key"
 	if h.cfg.Key != nil {
 		hint = "present the operator key: with Authorization: Bearer, or with --admin-key-file of credfree watch, traces and purge"
 	}
-	writeJSON(w, http.StatusForbidden, Problem{"this is for the broker's own user and for root", hint})
+	return Problem{"this is for the broker's own user and for root", hint}
 }
 
 // wantsPage: browsers ask for HTML by name, programs do not.

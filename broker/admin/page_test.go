@@ -36,12 +36,32 @@ func overview() admin.Overview {
 	}
 }
 
+// resolve is of a broker that knows one agent and one shorthand.
+func resolve(s admin.Selection) (admin.Selection, error) {
+	switch {
+	case s.Agent != "" && s.Agent != "researcher":
+		return admin.Selection{}, &admin.SelectionError{Text: "there is no such agent", Hint: "did you mean researcher?", Unknown: true}
+	case s.User == "alice":
+		return admin.Selection{}, &admin.SelectionError{Text: "that is not the id of a user", Hint: "write TENANT/OBJECT-ID"}
+	case s.Scope == "graph":
+		s.Scope = "https://graph.microsoft.com/.default"
+	}
+	return s, nil
+}
+
 func newOperators(t *testing.T, change ...func(*admin.Config)) *operators {
 	t.Helper()
 	o := &operators{memory: recent.New(time.Now())}
 	cfg := admin.Config{
 		Parts: func() []admin.Part { return []admin.Part{part("policy", admin.PartState{OK: true}, false)} }, Metrics: http.NotFoundHandler(),
-		Purge: func(s admin.Selection) admin.Purged { o.purged = append(o.purged, s); return admin.Purged{Tokens: 7} }, Memory: o.memory, Overview: overview,
+		Purge: func(s admin.Selection) (admin.Purged, error) {
+			s, err := resolve(s)
+			if err == nil {
+				o.purged = append(o.purged, s)
+			}
+			return admin.Purged{Tokens: 7, Sessions: 1}, err
+		},
+		Resolve: resolve, Memory: o.memory, Overview: overview,
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -339,7 +359,7 @@ func TestPurgeAsksFirst(t *testing.T) {
 		}
 	}
 	status, text := o.ask(t, http.MethodPost, "/purge/confirm", "agent=researcher&identity=&user=&scope=&form_key="+found[1], "Origin", o.server.URL)
-	if status != http.StatusOK || !strings.Contains(text, "7 tokens") || len(o.purged) != 1 || o.purged[0] != (admin.Selection{Agent: "researcher"}) {
+	if status != http.StatusOK || !strings.Contains(text, "7 tokens and 1 session are forgotten") || len(o.purged) != 1 || o.purged[0] != (admin.Selection{Agent: "researcher"}) {
 		t.Errorf("got %d %s, and %v purged", status, text, o.purged)
 	}
 }

@@ -129,11 +129,21 @@ type purgeView struct {
 	Done *Purged
 }
 
-// askPurge asks before anything is purged. It changes nothing.
+// askPurge asks before anything is purged, and does not ask about what would purge
+// nothing. It changes nothing.
 func (h *Handler) askPurge(w http.ResponseWriter, r *http.Request) {
-	selected, err := selection(chosen(r.URL.Query()))
+	values, problem := queryValues(r)
+	if problem != nil {
+		h.message(w, r, http.StatusBadRequest, "Nothing to purge", problem.Error+".", problem.Hint)
+		return
+	}
+	selected, err := selection(chosen(values))
 	if err != nil {
 		h.message(w, r, http.StatusBadRequest, "Nothing to purge", err.Error()+".", "Choose an agent on the agents page, or all tokens on the policy page.")
+		return
+	}
+	if selected, err = h.cfg.Resolve(selected); err != nil {
+		h.refusePurge(w, r, err)
 		return
 	}
 	h.show(w, r, http.StatusOK, "purge", view{Title: "Purge?", Open: true, Content: purgeView{Selection: selected, All: selected == Selection{}}})
@@ -149,13 +159,17 @@ func (h *Handler) confirmedPurge(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.PostForm.Del("form_key")
-	selected, err := selection(chosen(r.PostForm))
+	done, err := h.purgeForm(chosen(r.PostForm))
 	if err != nil {
-		h.message(w, r, http.StatusBadRequest, "Nothing to purge", err.Error()+".", "")
+		h.refusePurge(w, r, err)
 		return
 	}
-	done := h.cfg.Purge(selected)
-	h.show(w, r, http.StatusOK, "purge", view{Title: "Purged", Open: true, Content: purgeView{Selection: selected, All: selected == Selection{}, Done: &done}})
+	h.show(w, r, http.StatusOK, "purge", view{Title: "Purged", Open: true, Content: purgeView{Done: &done}})
+}
+
+func (h *Handler) refusePurge(w http.ResponseWriter, r *http.Request, err error) {
+	status, problem := refusal(err)
+	h.message(w, r, status, "Nothing to purge", problem.Error+".", problem.Hint)
 }
 
 // chosen leaves out the fields of a form that nobody filled in.

@@ -197,7 +197,8 @@ func TestRevokedTokensAreInactive(t *testing.T) {
 	d := open(t, twoAgents, func(cfg *localapi.Config) { b = cfg.Broker })
 	own := tokenOf(t, d.send(t, http.MethodPost, "/oauth2/token", good))
 	others := tokenOf(t, d.other(t, "/oauth2/token", good))
-	b.Purge(broker.Selection{Agent: "other"})
+	_, _, err := b.Purge(broker.Selection{Agent: "other"})
+	check(t, err)
 	if diff := cmp.Diff("{\"active\":false}\n", d.other(t, introspection, form("token", others)).body); diff != "" {
 		t.Errorf("purged (-want +got):\n%s", diff)
 	}

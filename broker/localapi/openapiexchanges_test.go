@@ -291,8 +291,17 @@ func operators(t testing.TB, ready bool) string {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			_, _ = io.WriteString(w, "a_metric 1\n") // the reader may be gone
 		}),
-		Purge:  func(admin.Selection) admin.Purged { return admin.Purged{Tokens: 1} },
-		Memory: recent.New(time.Now()), Overview: func() admin.Overview { return admin.Overview{} },
+		Purge: func(s admin.Selection) (admin.Purged, error) {
+			if s.Scope == "x" {
+				return admin.Purged{}, &admin.SelectionError{Text: "the scope has no resource", Hint: "write graph"}
+			}
+			if s.Agent == "nobody" {
+				return admin.Purged{}, &admin.SelectionError{Text: "there is no such agent", Hint: "known are demo", Unknown: true}
+			}
+			return admin.Purged{Tokens: 1}, nil
+		},
+		Resolve: func(s admin.Selection) (admin.Selection, error) { return s, nil },
+		Memory:  recent.New(time.Now()), Overview: func() admin.Overview { return admin.Overview{} },
 	})
 	check(t, err)
 	listener, err := peer.ListenLoopback("127.0.0.1:0")
@@ -316,6 +325,7 @@ func describedOperators(t *testing.T, described *description) {
 	for _, id := range []string{"health", "healthHead", "metrics", "metricsHead", "ready", "readyHead"} {
 		described.run(t, url, exchangeRow{id: id, status: 200}, exchangeRow{id: id, status: 403, headers: browser})
 	}
-	described.run(t, url, exchangeRow{id: "purge", body: "all=true", status: 200}, exchangeRow{id: "purge", body: "agent=demo&scope=x", status: 200},
+	described.run(t, url, exchangeRow{id: "purge", body: "all=true", status: 200}, exchangeRow{id: "purge", body: "agent=demo&scope=graph", status: 200},
+		exchangeRow{id: "purge", body: "agent=demo&scope=x", status: 400}, exchangeRow{id: "purge", body: "agent=nobody", status: 404},
 		exchangeRow{id: "purge", body: "agent=demo&all=true", status: 400}, exchangeRow{id: "purge", body: "all=true", status: 403, headers: browser})
 }

@@ -16,7 +16,8 @@ import (
 // ask asks for a token of an identity that is not in the cache.
 func (r *running) ask(t *testing.T, identity string) (int, string) {
 	t.Helper()
-	r.broker.Purge(broker.Selection{Agent: "demo"})
+	_, _, err := r.broker.Purge(broker.Selection{Agent: "demo"})
+	check(t, err)
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {graphScope}, "identity": {identity}}
 	return do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", form.Encode())
 }
@@ -221,7 +222,7 @@ func TestPurgeOverTheAdminListener(t *testing.T) {
 		t.Fatalf("got %d %s", status, body)
 	}
 	target := "http://" + r.adminAddr() + "/purge"
-	for form, want := range map[string]int{"": 400, "all=false": 400, "agent=": 400, "who=me": 400, "all=true&agent=demo": 400, "agent=a&agent=b": 400} {
+	for form, want := range map[string]int{"": 400, "all=false": 400, "agent=": 400, "who=me": 400, "all=true&agent=demo": 400, "agent=a&agent=b": 400, "agent=Demo": 404, "user=alice": 400, "scope=Graph": 400} {
 		if status, body := do(t, http.MethodPost, target, form); status != want {
 			t.Errorf("%q: got %d %s, want %d", form, status, body, want)
 		}

@@ -268,6 +268,7 @@ agents:
 		answers.WriteString(text)
 	}
 	_, purged := do(t, http.MethodPost, "http://"+r.adminAddr()+"/purge", "user="+tenant+"/"+object)
+	_, purgedInAll := do(t, http.MethodPost, "http://"+r.adminAddr()+"/purge", "user="+object)
 	_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
 	lines, err := os.ReadFile(path)
 	check(t, err)
@@ -275,7 +276,7 @@ agents:
 
 	r.searchFor(t, secrets, map[string]string{"metrics": metrics, "answers": answers.String(), "operators' pages": r.pages(t)})
 	// Nor is the user's id, which is no secret but is to be hashed.
-	r.searchFor(t, []string{object}, map[string]string{"metrics": metrics, "purged": purged})
+	r.searchFor(t, []string{object}, map[string]string{"metrics": metrics, "purged": purged + purgedInAll})
 	return append(secrets, object)
 }
 
