@@ -45,7 +45,7 @@ func TestClosedConnectionsLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	var all sync.WaitGroup
 	all.Go(func() {
 		for range 3 {
