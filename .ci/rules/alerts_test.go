@@ -80,6 +80,11 @@ credfree_token_refreshes_total` + at + `,agent="b",reason="timeout"} 0+1x60`, 0}
 			{"nobody asks", `credfree_audit_writable` + at + `} 0x60`, 1},
 			{"it is well", `credfree_audit_writable` + at + `} 1x60`, 0},
 		},
+		"CredfreeConnectionsRefused": {
+			{"one", `credfree_connections_refused_total` + at + `} 0x55 1x5`, 1},
+			{"none", `credfree_connections_refused_total` + at + `} 0x60`, 0},
+			{"long ago", `credfree_connections_refused_total` + at + `} 0x10 7x49`, 0},
+		},
 		"CredfreeAuditBestEffort": {
 			{"it is", `credfree_audit_required` + at + `} 0x60`, 1},
 			{"it is not", `credfree_audit_required` + at + `} 1x60`, 0},
