@@ -54,7 +54,10 @@ func newAudit(sink io.Writer, format Format) *audit {
 	return &audit{sink: sink, format: format, late: overdueAfter}
 }
 
-var errStuck = errors.New("the audit log does not take what is written to it")
+var (
+	errStuck     = errors.New("the audit log does not take what is written to it")
+	errUnwritten = errors.New("the audit line was not written")
+)
 
 // write returns when the record's line has been written, or why it could not be. A
 // line that it says was not may be written all the same by a Write that is overdue.
@@ -143,6 +146,14 @@ func (a *audit) commit(b *batch) {
 	} else {
 		a.alone.Add(1)
 	}
+	written, err := 0, errUnwritten // should the sink panic
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.failure = err
+		a.end()
+		b.finish(written, err)
+	}()
 	start := 1
 	if a.torn {
 		start = 0
@@ -151,14 +162,10 @@ func (a *audit) commit(b *batch) {
 	if err == nil && start+n < len(b.lines) {
 		err = io.ErrShortWrite
 	}
+	written = start + n
 	if n > 0 {
-		a.torn = b.lines[start+n-1] != '\n'
+		a.torn = b.lines[written-1] != '\n'
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.failure = err
-	a.end()
-	b.finish(start+n, err)
 }
 
 // begin takes note of a Write that begins, unless its batch was given up before.

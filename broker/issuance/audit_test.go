@@ -129,3 +129,26 @@ func TestSinkThatDoesNotAnswer(t *testing.T) {
 		runtime.Gosched()
 	}
 }
+
+// broken is a sink with a defect.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { panic("a defect") }
+
+// Whatever goes wrong in a sink, nobody waits for what does not come.
+func TestSinkThatPanics(t *testing.T) {
+	a := newAudit(broken{}, Native)
+	for range 3 {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("it did not panic")
+				}
+			}()
+			_ = a.write(&Record{Decision: Allow}, time.Now(), trace.SpanContext{})
+		}()
+		if err := a.lastError(); !errors.Is(err, errUnwritten) {
+			t.Errorf("got %v", err)
+		}
+	}
+}
