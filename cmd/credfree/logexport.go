@@ -22,8 +22,8 @@ type auditExport struct {
 	counts   *exportCounts
 }
 
-// exportCounts are of log records, and of exports that failed. What is neither exported nor failed waits, or
-// was dropped because too much did.
+// exportCounts are of log records, and of exports that failed. What is neither
+// exported nor failed waits, or was dropped because too much did.
 type exportCounts struct{ emitted, exported, failed, exports atomic.Int64 }
 
 // logger is nil when the audit log is not exported.

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/credfree/credfree/broker/admin"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/broker/recent"
 )
@@ -148,5 +149,18 @@ func TestAdminKeyFile(t *testing.T) {
 	}
 	if _, err := readAdminKey(path + "-none"); err == nil || !strings.Contains(fmt.Sprint(err), "operator key") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Users who are blocked are shown as all users are.
+func TestBlockedUsersAreShownAsUsersAre(t *testing.T) {
+	p := &policy.Policy{}
+	p.Blocked.Users = []policy.UserID{{Tenant: "5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10", ObjectID: "0be5e000-0000-4000-8000-0000000005e4"}}
+	pseudonyms := issuance.NewPseudonyms([]byte("0123456789abcdef"))
+	if got := policyView(p, nil).BlockedUsers; !slices.Equal(got, []string{"5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10/0be5e000-0000-4000-8000-0000000005e4"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := policyView(p, pseudonyms).BlockedUsers; !slices.Equal(got, []string{pseudonyms.Of("5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10", "0be5e000-0000-4000-8000-0000000005e4")}) {
+		t.Errorf("got %q", got)
 	}
 }

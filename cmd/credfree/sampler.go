@@ -16,34 +16,26 @@ import (
 var samplers = []string{"always_on", "always_off", "traceidratio", "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"}
 
 // samplerFromEnv is the sampler that OTEL_TRACES_SAMPLER asks for, with its ratio, and
-// whether it is understood.
-func samplerFromEnv() (string, bool) {
+// which plain cache hits it wants a span for; nil is all of them. Denials, failures and
+// exchanges are what operators look for, and they are rare: each of them gets one. A
+// sampler that is not understood wants all.
+func samplerFromEnv() (name string, hits func(context.Context) bool, understood bool) {
 	name, ratio := os.Getenv("OTEL_TRACES_SAMPLER"), os.Getenv("OTEL_TRACES_SAMPLER_ARG")
 	switch {
 	case name == "":
-		return "always_on", true
+		return "always_on", nil, true
 	case !slices.Contains(samplers, name):
-		return "", false
+		return "always_on", nil, false
+	case strings.HasSuffix(name, "always_off"):
+		return name, func(context.Context) bool { return false }, true
 	case !strings.HasSuffix(name, "traceidratio") || ratio == "":
-		return name, true
+		return name, nil, true
 	}
 	share, err := strconv.ParseFloat(ratio, 64)
-	return name + " " + ratio, err == nil && share >= 0 && share <= 1
-}
-
-// hitsFromEnv says which plain cache hits get a span: those that
-// OTEL_TRACES_SAMPLER wants. Nil is all of them. Denials, failures and exchanges
-// are what operators look for, and they are rare: each of them gets one.
-func hitsFromEnv() func(context.Context) bool {
-	switch os.Getenv("OTEL_TRACES_SAMPLER") {
-	case "always_off", "parentbased_always_off":
-		return func(context.Context) bool { return false }
-	case "traceidratio", "parentbased_traceidratio":
-		if ratio, err := strconv.ParseFloat(os.Getenv("OTEL_TRACES_SAMPLER_ARG"), 64); err == nil {
-			return someHits(ratio)
-		}
+	if err != nil || !(share >= 0 && share <= 1) { // it may be no number at all
+		return "always_on", nil, false
 	}
-	return nil
+	return name + " " + ratio, someHits(share), true
 }
 
 // someHits wants a share of the hits: of those in a caller's trace, the ones that
@@ -59,7 +51,7 @@ func someHits(ratio float64) func(context.Context) bool {
 }
 
 // sampler keeps every span that is made, but those below one that was not: see
-// hitsFromEnv. A caller's traceparent can put an issuance into a trace, but its
+// samplerFromEnv. A caller's traceparent can put an issuance into a trace, but its
 // sampled flag cannot hide the issuance.
 type sampler struct{}
 

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -114,5 +116,27 @@ func drip(conn net.Conn, text string) {
 			return
 		}
 		time.Sleep(time.Second)
+	}
+}
+
+// A defect that makes a handler panic is an error in the log, without what it panicked
+// with; the rest of what net/http says is not.
+func TestPanicsAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("eyJ-a-token") }))
+	server.Config.ErrorLog = newServer(nil, slog.New(slog.NewTextHandler(&log, nil))).ErrorLog
+	server.Start()
+	resp, err := http.Get(server.URL) //nolint:noctx // it has no answer
+	if err == nil {
+		check(t, resp.Body.Close())
+		t.Error("there was an answer")
+	}
+	server.Close()
+	if got := log.String(); strings.Count(got, "level=ERROR") != 1 || strings.Contains(got, "eyJ") || !strings.Contains(got, "TestPanicsAreLogged") {
+		t.Errorf("got %s", got)
+	}
+	log.Reset()
+	if _, err := (serverLog{slog.New(slog.NewTextHandler(&log, nil))}).Write([]byte("http: TLS handshake error\n")); err != nil || log.Len() > 0 {
+		t.Errorf("got %v, %s", err, log.String())
 	}
 }

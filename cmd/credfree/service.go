@@ -206,7 +206,7 @@ func newServer(handler http.Handler, log *slog.Logger) *http.Server {
 type serverLog struct{ log *slog.Logger }
 
 func (s serverLog) Write(line []byte) (int, error) {
-	if _, panicked := bytes.CutPrefix(line, []byte("http: panic serving ")); panicked {
+	if bytes.HasPrefix(line, []byte("http: panic serving ")) {
 		_, stack, _ := bytes.Cut(line, []byte("\n")) // before it stands what was panicked with: it may be anything
 		s.log.Error("a request was not answered: a defect of credfree's", "stack", string(stack), "hint", "report it, with the stack")
 	} else {

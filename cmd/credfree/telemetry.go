@@ -61,7 +61,7 @@ func (t *telemetry) meter() metric.Meter { return t.meters.Meter(instrumentation
 // newTelemetry exports spans where OTEL_* say so, or nowhere, and to the
 // processors given; metrics to /metrics and, if OTEL_* say so, over OTLP too.
 func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.SpanProcessor) (*telemetry, error) {
-	t := &telemetry{tracers: noop.NewTracerProvider(), hits: hitsFromEnv(), sampler: "always_on", exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
+	t := &telemetry{tracers: noop.NewTracerProvider(), exporters: map[string]string{"traces": "none", "metrics": "prometheus", "logs": "none"}}
 	quietOthers(log)
 	// A lost export is worth a line, and never the text of what was exported.
 	complain := func(signal string, err error) {
@@ -77,10 +77,9 @@ func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.
 		t.lost.Add(1)
 		complain("metrics", err)
 	}))
-	if name, ok := samplerFromEnv(); !ok {
+	var understood bool
+	if t.sampler, t.hits, understood = samplerFromEnv(); !understood {
 		log.Warn("OTEL_TRACES_SAMPLER or its OTEL_TRACES_SAMPLER_ARG is not understood: all issuances have spans", "hint", "use one of "+strings.Join(samplers, ", ")+"; a ratio is a number from 0 to 1")
-	} else {
-		t.sampler = name
 	}
 	attributes := append(podFromEnv(), attribute.String("service.name", "credfree"), attribute.String("service.version", buildVersion()))
 	res, err := resource.New(ctx, resource.WithAttributes(attributes...), resource.WithFromEnv(), resource.WithTelemetrySDK())

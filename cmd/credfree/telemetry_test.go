@@ -52,12 +52,12 @@ func TestHitsThatAreTraced(t *testing.T) {
 		name, ratio     string
 		low, high, root int // of 1000
 	}{
-		{"", "", 1000, 1000, 1000}, {"always_on", "", 1000, 1000, 1000}, {"traceidratio", "x", 1000, 1000, 1000}, {"parentbased_always_off", "", 0, 0, 0}, {"always_off", "", 0, 0, 0},
+		{"", "", 1000, 1000, 1000}, {"always_on", "", 1000, 1000, 1000}, {"traceidratio", "x", 1000, 1000, 1000}, {"traceidratio", "-1", 1000, 1000, 1000}, {"traceidratio", "NaN", 1000, 1000, 1000}, {"parentbased_always_off", "", 0, 0, 0}, {"always_off", "", 0, 0, 0},
 		{"traceidratio", "0", 0, 0, 0}, {"traceidratio", "1", 1000, 1000, 1000}, {"parentbased_traceidratio", "0.5", 1000, 0, 500},
 	} {
 		t.Setenv("OTEL_TRACES_SAMPLER", test.name)
 		t.Setenv("OTEL_TRACES_SAMPLER_ARG", test.ratio)
-		hits := hitsFromEnv()
+		_, hits, _ := samplerFromEnv()
 		count := func(ctx context.Context) (n int) {
 			for range 1000 {
 				if hits == nil || hits(ctx) {

@@ -257,3 +257,38 @@ func TestFullAuditDiskUnderLoad(t *testing.T) {
 	disk.now.Store(false)
 	crowd(http.StatusOK)
 }
+
+// Exports that fail are counted by what they are of, and a sampler that is not
+// understood is no export that failed.
+func TestExportFailuresAreOfTheirSignal(t *testing.T) {
+	c := newCollector(t, http.StatusBadRequest)
+	for signal, variables := range map[string][]string{
+		"logs":   {"OTEL_LOGS_EXPORTER", "otlp", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", c.URL + "/v1/logs", "OTEL_BLRP_SCHEDULE_DELAY", "10"},
+		"traces": {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", c.URL + "/v1/traces", "OTEL_BSP_SCHEDULE_DELAY", "10"},
+		"none":   {"OTEL_TRACES_SAMPLER", "sometimes"},
+	} {
+		t.Run(signal, func(t *testing.T) {
+			t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+			for i := 0; i < len(variables); i += 2 {
+				t.Setenv(variables[i], variables[i+1])
+			}
+			r := startService(t, func(string) string { return anyProcess() })
+			r.token(t, graphScope)
+			counted := func(of string) bool {
+				text := r.scrape(t)
+				_, count, _ := strings.Cut(text, `credfree_telemetry_export_failures_total{signal="`+of+`"} `)
+				return !strings.HasPrefix(count, "0\n")
+			}
+			for deadline := time.Now().Add(10 * time.Second); signal != "none" && !counted(signal); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the failure is not counted")
+				}
+			}
+			for _, other := range []string{"traces", "metrics", "logs"} {
+				if other != signal && counted(other) {
+					t.Errorf("it is counted as one of %s", other)
+				}
+			}
+		})
+	}
+}

@@ -2,18 +2,12 @@ package main
 
 import (
 	"bytes"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 
 	"github.com/credfree/credfree/broker/admin"
-	"github.com/credfree/credfree/broker/issuance"
-	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/broker/recent"
 )
 
@@ -48,40 +42,5 @@ func TestOperatorsTerminalIsSafe(t *testing.T) {
 		if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 			t.Errorf("got %q", text)
 		}
-	}
-}
-
-// A defect that makes a handler panic is an error in the log, without what it panicked
-// with; the rest of what net/http says is not.
-func TestPanicsAreLogged(t *testing.T) {
-	var log bytes.Buffer
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("eyJ-a-token") }))
-	server.Config.ErrorLog = newServer(nil, slog.New(slog.NewTextHandler(&log, nil))).ErrorLog
-	server.Start()
-	resp, err := http.Get(server.URL) //nolint:noctx // it has no answer
-	if err == nil {
-		check(t, resp.Body.Close())
-		t.Error("there was an answer")
-	}
-	server.Close()
-	if got := log.String(); strings.Count(got, "level=ERROR") != 1 || strings.Contains(got, "eyJ") || !strings.Contains(got, "TestPanicsAreLogged") {
-		t.Errorf("got %s", got)
-	}
-	log.Reset()
-	if _, err := (serverLog{slog.New(slog.NewTextHandler(&log, nil))}).Write([]byte("http: TLS handshake error\n")); err != nil || log.Len() > 0 {
-		t.Errorf("got %v, %s", err, log.String())
-	}
-}
-
-// Users who are blocked are shown as all users are.
-func TestBlockedUsersAreShownAsUsersAre(t *testing.T) {
-	p := &policy.Policy{}
-	p.Blocked.Users = []policy.UserID{{Tenant: "5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10", ObjectID: "0be5e000-0000-4000-8000-0000000005e4"}}
-	pseudonyms := issuance.NewPseudonyms([]byte("0123456789abcdef"))
-	if got := policyView(p, nil).BlockedUsers; !slices.Equal(got, []string{"5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10/0be5e000-0000-4000-8000-0000000005e4"}) {
-		t.Errorf("got %q", got)
-	}
-	if got := policyView(p, pseudonyms).BlockedUsers; !slices.Equal(got, []string{pseudonyms.Of("5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10", "0be5e000-0000-4000-8000-0000000005e4")}) {
-		t.Errorf("got %q", got)
 	}
 }
