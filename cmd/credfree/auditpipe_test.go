@@ -22,7 +22,8 @@ import (
 type piped struct {
 	*exec.Cmd
 	out           io.ReadCloser
-	agents, admin string // URLs
+	log, logging  *os.File // both ends of its standard error
+	agents, admin string   // URLs
 }
 
 // pipe starts serve. recording is what the policy says of its audit log.
@@ -39,12 +40,14 @@ func pipe(t *testing.T, recording string) *piped {
 	p.Args = []string{"credfree", "serve", "--config", policy, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--socket-dir", dir}
 	p.out, err = p.StdoutPipe()
 	check(t, err)
-	log, err := p.StderrPipe()
+	p.log, p.logging, err = os.Pipe()
 	check(t, err)
+	t.Cleanup(func() { _, _ = p.log.Close(), p.logging.Close() }) // to end what still reads or writes
+	p.Stderr = p.logging
 	check(t, p.Start())
 	addresses := make(chan [2]string, 1)
 	go func() {
-		for lines := bufio.NewScanner(log); lines.Scan(); { // to the end: nothing else is to be stuck
+		for lines := bufio.NewScanner(p.log); lines.Scan(); { // to the end: nothing else is to be stuck
 			var line struct{ Msg, Agents, Admin string }
 			if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
 				addresses <- [2]string{line.Agents, line.Admin}
@@ -58,6 +61,14 @@ func pipe(t *testing.T, recording string) *piped {
 		t.Fatal("serve does not start")
 	}
 	return p
+}
+
+// unread has nobody read standard error any more, and fills it.
+func (p *piped) unread(t *testing.T) {
+	t.Helper()
+	check(t, p.log.SetReadDeadline(time.Now()))
+	go func() { _, _ = p.logging.Write(make([]byte, 1<<20)) }() // which stays until the test ends
+	time.Sleep(100 * time.Millisecond)
 }
 
 // ask asks for what the policy denies, and returns the status; 0 for no answer.
@@ -134,6 +145,33 @@ func TestAuditLogThatNobodyReads(t *testing.T) {
 			p.end(t)
 		})
 	}
+}
+
+// Nobody reads standard error either, as when what collects a container's output hangs:
+// what is logged about the audit log holds nobody up.
+func TestLogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	p := pipe(t, "")
+	p.unread(t)
+	var silent atomic.Int32
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 100 {
+				if p.ask(t) == 0 {
+					silent.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if silent.Load() > 1 {
+		t.Errorf("%d requests have no answer", silent.Load())
+	}
+	if status, body := p.ready(t); status != http.StatusServiceUnavailable {
+		t.Errorf("got %d: %s", status, body)
+	}
+	p.end(t)
 }
 
 // Whoever read the audit log is gone.

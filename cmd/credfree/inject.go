@@ -52,7 +52,7 @@ type webhook struct {
 	linger      time.Duration
 }
 
-func runWebhook(c *cli.Context, std stdio) error {
+func runWebhook(c *cli.Context, std stdio) (err error) {
 	text, err := os.ReadFile(c.String("config"))
 	if err != nil {
 		return fail(exitError, err, "the chart makes this file")
@@ -66,7 +66,7 @@ func runWebhook(c *cli.Context, std stdio) error {
 		return err
 	}
 	log, flush := newLogger(std.err, level)
-	defer flush()
+	defer func() { err = sayable(err, flush()) }()
 	outlivePipes()
 	telemetry, err := newTelemetry(c.Context, log)
 	if err != nil {

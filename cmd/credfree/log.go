@@ -47,17 +47,23 @@ func logLevel(c *cli.Context) (slog.Level, error) {
 
 // newLogger writes text for people and JSON for everything else. Warnings and
 // errors that repeat are written once a minute; flush writes how many were left
-// out since.
-func newLogger(w io.Writer, level slog.Level) (log *slog.Logger, flush func()) {
+// out since, and reports whether the log takes lines.
+func newLogger(w io.Writer, level slog.Level) (log *slog.Logger, flush func() bool) {
 	options := &slog.HandlerOptions{Level: level}
-	var handler slog.Handler = slog.NewJSONHandler(w, options)
+	out := &logOutput{to: w, late: lateLine}
+	var handler slog.Handler = slog.NewJSONHandler(out, options)
 	if file, ok := w.(*os.File); ok {
 		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			handler = slog.NewTextHandler(w, options)
+			handler = slog.NewTextHandler(out, options)
 		}
 	}
 	quiet := newRepeats(traced{handler})
-	return slog.New(quiet), quiet.flush
+	log = slog.New(quiet)
+	out.again = func(lost int) { log.Warn("standard error did not take what was logged", "lines_lost", lost) }
+	return log, func() bool {
+		quiet.flush()
+		return !out.stuck()
+	}
 }
 
 // traced adds the ids of the request that a line belongs to.

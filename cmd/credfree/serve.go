@@ -70,7 +70,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	log, flush := newLogger(std.err, level)
-	defer flush()
+	defer func() { err = sayable(err, flush()) }()
 	outlivePipes()
 	p, watched, ceilingErr, err := startPolicy(path, found.text, c.String("ceiling"), os.Getenv)
 	if err != nil {
