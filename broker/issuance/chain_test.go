@@ -159,6 +159,35 @@ func TestChainNeedsItsHead(t *testing.T) {
 	}
 }
 
+// The beginning can be cut off unnoticed, but not from those who say where it goes on.
+func TestChainNeedsWhereItGoesOn(t *testing.T) {
+	lines, _ := chainOf(t, issuance.ChainConfig{}, 5)
+	whole, rest := strings.Join(lines, ""), strings.Join(lines[3:], "")
+	_, before := verify(t, issuance.VerifyConfig{}, strings.Join(lines[:3], ""))
+	_, earlier := verify(t, issuance.VerifyConfig{}, strings.Join(lines[:2], ""))
+	for _, c := range []struct{ name, from, log, broken string }{
+		{"whole", "start", whole, ""},
+		{"goes on", strings.ToUpper(before.Head), rest, ""},
+		{"cut", "start", rest, "lines 1 to 3 of the chain are missing before"},
+		{"cut after the seal", earlier.Head, rest, "line 4 of the chain does not follow the seal asked for"},
+		{"another chain", before.Head, whole, "a chain begins here, which is not the one that was to go on"},
+		{"never begun", "0000000000000000000000000000000000000000000000000000000000000000", whole, "a chain begins here"},
+		{"restarted", before.Head, rest + whole, "a new chain begins"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			findings, sum := verify(t, issuance.VerifyConfig{From: c.from}, c.log)
+			if c.broken == "" && len(findings) != 0 || c.broken != "" && (sum.Broken != 1 || !strings.Contains(findings[0], c.broken)) {
+				t.Errorf("got %q, want %q", findings, c.broken)
+			}
+		})
+	}
+	for _, from := range []string{"abc", "begin"} {
+		if _, err := issuance.NewVerifier(issuance.VerifyConfig{From: from}); err == nil {
+			t.Errorf("%q was taken", from)
+		}
+	}
+}
+
 func TestChainWithAnotherKey(t *testing.T) {
 	key := []byte("a-key-of-the-operator's")
 	lines, _ := chainOf(t, issuance.ChainConfig{Key: key}, 2)

@@ -3,6 +3,7 @@ package issuance
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
@@ -19,6 +20,10 @@ type VerifyConfig struct {
 	// Head is the seal of a line that has to be there; "" for none. Without one,
 	// lines that are missing at the end do not show.
 	Head string
+	// From is the seal of the line before the first, or "start" when the first has
+	// to begin the chain; "" for either. Without it, lines that are missing at the
+	// beginning are noted only.
+	From string
 	// Restarts lets a new chain begin after the first: every run begins one
 	// where the log is no file.
 	Restarts bool
@@ -58,13 +63,24 @@ type Verifier struct {
 	number  int // of the line
 }
 
-// NewVerifier returns a Verifier, or an error when cfg.Head is no seal.
+// fromStart is VerifyConfig.From of a log that has to be there from its first line.
+const fromStart = "start"
+
+// NewVerifier returns a Verifier, or an error when cfg.Head or cfg.From is no seal.
 func NewVerifier(cfg VerifyConfig) (*Verifier, error) {
-	if raw, err := hex.DecodeString(cfg.Head); cfg.Head != "" && (err != nil || len(raw) != 32) {
+	if !isSeal(cfg.Head) && cfg.Head != "" {
 		return nil, errors.New("a head is 64 hexadecimal digits")
 	}
-	cfg.Head = strings.ToLower(cfg.Head)
+	if !isSeal(cfg.From) && cfg.From != "" && cfg.From != fromStart {
+		return nil, errors.New("a chain goes on from 64 hexadecimal digits, or from its start")
+	}
+	cfg.Head, cfg.From = strings.ToLower(cfg.Head), strings.ToLower(cfg.From)
 	return &Verifier{cfg: cfg, seal: newSeal(cfg.Key)}, nil
+}
+
+func isSeal(text string) bool {
+	raw, err := hex.DecodeString(text)
+	return err == nil && len(raw) == sha256.Size
 }
 
 // maxChained is the longest line that is read. The broker's own are far below.
@@ -143,9 +159,11 @@ func (v *Verifier) follow(found link, begins bool) {
 	fits := subtle.ConstantTimeCompare(found.prev[:], v.head[:]) == 1
 	switch last := v.sum.Seq; {
 	case v.sum.Lines == 0:
-		if !begins && v.others {
+		if text := v.from(found, begins); text != "" {
+			v.broken(text)
+		} else if !begins && v.others {
 			v.broken(fmt.Sprintf("the chain goes on from its line %d, and what stands before is not that line", found.seq-1))
-		} else if !begins {
+		} else if !begins && v.cfg.From == "" {
 			v.note(fmt.Sprintf("the log goes on from line %d of its chain, with the seal %x, which is not among these files", found.seq-1, found.prev))
 		}
 	case begins:
@@ -161,6 +179,20 @@ func (v *Verifier) follow(found link, begins bool) {
 		v.broken(fmt.Sprintf("lines %d to %d of the chain are missing before", last+1, found.seq-1))
 	default:
 		v.broken(fmt.Sprintf("line %d of the chain comes after line %d: it was inserted or moved", found.seq, last))
+	}
+}
+
+// from is what is wrong with where the chain begins here, or "".
+func (v *Verifier) from(found link, begins bool) string {
+	switch seal := hex.EncodeToString(found.prev[:]); {
+	case v.cfg.From == "", v.cfg.From == fromStart && begins, v.cfg.From == seal && !begins:
+		return ""
+	case begins:
+		return "a chain begins here, which is not the one that was to go on: lines before are missing, or it is another log"
+	case v.cfg.From == fromStart:
+		return fmt.Sprintf("lines 1 to %d of the chain are missing before", found.seq-1)
+	default:
+		return fmt.Sprintf("line %d of the chain does not follow the seal asked for: lines before are missing, or it is another log or key", found.seq)
 	}
 }
 

@@ -24,6 +24,7 @@ func auditCommand(std stdio) *cli.Command {
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "key-file", Usage: "`FILE` with the key of the chain", EnvVars: []string{"CREDFREE_AUDIT_CHAIN_KEY_FILE"}},
 					&cli.StringFlag{Name: "head", Usage: "seal that some line has to have, noted earlier from /readyz or the log; `HEAD` shows whether lines are missing at the end"},
+					&cli.StringFlag{Name: "from", Usage: "where the first line goes on: the `HEAD` that verify has printed of the files before, or start; shows whether lines are missing at the beginning"},
 					&cli.BoolFlag{Name: "restarts", Usage: "let a new chain begin with each start of the broker, where the log is no file"},
 				},
 				Action: func(c *cli.Context) error { return auditVerify(c, std) },
@@ -52,7 +53,7 @@ func auditVerify(c *cli.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
-	cfg := issuance.VerifyConfig{Head: c.String("head"), Restarts: c.Bool("restarts")}
+	cfg := issuance.VerifyConfig{Head: c.String("head"), From: c.String("from"), Restarts: c.Bool("restarts")}
 	if path := c.String("key-file"); path != "" {
 		if cfg.Key, err = readKeyFile(path); err != nil {
 			return err
@@ -67,7 +68,7 @@ func auditVerify(c *cli.Context, std stdio) error {
 	}
 	v, err := issuance.NewVerifier(cfg)
 	if err != nil {
-		return fail(exitUsage, err, "it stands in /readyz, and in the log of the broker when it stops")
+		return fail(exitUsage, err, "the end stands in /readyz, and in the log of the broker when it stops; verify prints that of the files it reads")
 	}
 	for _, path := range logs {
 		if err := verifyLog(c, std.err, v, path); err != nil {
@@ -76,13 +77,13 @@ func auditVerify(c *cli.Context, std stdio) error {
 	}
 	sum := v.End()
 	if sum.Broken > 0 {
-		return fail(exitError, fmt.Errorf("the chain is broken in %d places", sum.Broken), "files go in the order in which they were written, the oldest first; a keyed chain needs --key-file")
+		return fail(exitError, fmt.Errorf("the chain is broken in %s", count(int(sum.Broken), "place", "places")), "files go in the order in which they were written, the oldest first; a keyed chain needs --key-file")
 	}
-	fmt.Fprintf(std.out, "whole: %d lines in %d files\nhead: %s (line %d of the chain)\n", sum.Lines, len(logs), sum.Head, sum.Seq)
+	fmt.Fprintf(std.out, "whole: %s in %s\nhead: %s (line %d of the chain)\n", count(int(sum.Lines), "line", "lines"), count(len(logs), "file", "files"), sum.Head, sum.Seq)
 	if cfg.Head == "" {
 		fmt.Fprintln(std.err, "note: whether the last line was changed, or lines after it removed, shows with --head alone")
 	} else {
-		fmt.Fprintf(std.out, "after the head given: %d lines\n", sum.After)
+		fmt.Fprintf(std.out, "after the head given: %s\n", count(int(sum.After), "line", "lines"))
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"reflect"
 	"runtime"
 	"strings"
@@ -52,10 +51,8 @@ func newLogger(w io.Writer, level slog.Level) (log *slog.Logger, flush func() bo
 	options := &slog.HandlerOptions{Level: level}
 	out := &logOutput{to: w, late: lateLine}
 	var handler slog.Handler = slog.NewJSONHandler(out, options)
-	if file, ok := w.(*os.File); ok {
-		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			handler = slog.NewTextHandler(out, options)
-		}
+	if isTerminal(w) {
+		handler = slog.NewTextHandler(out, options)
 	}
 	quiet := newRepeats(traced{handler})
 	log = slog.New(quiet)
@@ -117,7 +114,7 @@ func (s *service) logStart(c *cli.Context, audit *auditLog, level slog.Level) {
 			chain = "hmac"
 		}
 	}
-	s.cfg.log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "version", buildVersion(), "sockets", p.Sockets(), "doors", doors, "hosts", s.cfg.hosts,
+	s.cfg.log.Info("ready", "agents", s.agentsAddr(), "admin", s.adminAddr(), "version", buildVersion(), "sockets", p.Sockets(), "doors", doors, "hosts", append([]string{}, s.cfg.hosts...),
 		"policy", p.Revision, "policy_file", c.String("config"), "mode", mode, "strict", p.Strict, "agents_count", len(p.Agents), "agents_for_users", forUsers, "agents_limited", limited,
 		"tenant", p.Tenant, "authority", p.Cloud.Authority, "sources", sources,
 		"processors", runtime.GOMAXPROCS(0), "audit", audit.describe(), "audit_lines", required, "audit_chain", chain, "users", users, "exporters", s.cfg.telemetry.exporters, "sampler", s.cfg.telemetry.sampler, "log_level", strings.ToLower(level.String()))

@@ -27,6 +27,17 @@ func TestTraceOfARefreshIsDrawn(t *testing.T) {
 	}
 }
 
+// A terminal gets 80 columns; what is no terminal gets all.
+func TestIssuanceLineFits(t *testing.T) {
+	i := recent.Issuance{Agent: "an-agent-with-a-long-name", Decision: "deny", Reason: "scope_not_allowed", Scopes: []string{"https://vault.azure.net/.default", "https://vault.azure.net/Read"}}
+	if got, want := issuanceLine(&i, false, lineWidth), "00:00:00 deny  an-agent-wi… -       0.00 ms scope_not_allowed vault.azure.net/.…"; got != want || len([]rune(want)) > 80 {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := issuanceLine(&i, false, 0), "00:00:00 deny  an-agent-with-a-long-name -       0.00 ms scope_not_allowed vault.azure.net/.default vault.azure.net/Read"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 // Whoever listens in a broker's place writes nothing to a terminal but text, and
 // spans that go in circles end.
 func TestOperatorsTerminalIsSafe(t *testing.T) {
@@ -38,7 +49,7 @@ func TestOperatorsTerminalIsSafe(t *testing.T) {
 	}
 	var listed bytes.Buffer
 	check(t, listTraces(stdio{out: &listed, err: &listed}, admin.Issuances{Issuances: []recent.Issuance{i}}))
-	for _, text := range []string{describeTrace(&detail), spanTree(detail.Spans), listed.String(), issuanceLine(&i, false)} {
+	for _, text := range []string{describeTrace(&detail), spanTree(detail.Spans), listed.String(), issuanceLine(&i, false, lineWidth)} {
 		if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 			t.Errorf("got %q", text)
 		}

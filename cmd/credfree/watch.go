@@ -47,6 +47,9 @@ func watchCommand(std stdio) *cli.Command {
 			// Whoever reads may stop reading, as head does: that is no failure.
 			signal.Ignore(syscall.SIGPIPE)
 			w := &watcher{client: client, query: query, out: std.out, err: std.err, json: c.Bool("json"), colour: inColour(std.out)}
+			if isTerminal(std.out) {
+				w.width = lineWidth
+			}
 			err = w.run(c.Context, c.Int("last"))
 			if errors.Is(err, syscall.EPIPE) || c.Err() != nil {
 				return nil
@@ -63,6 +66,7 @@ type watcher struct {
 	query        url.Values
 	out, err     io.Writer
 	json, colour bool
+	width        int    // of a line; 0: as long as it is
 	last         string // id of the last event; "" before the first
 }
 
@@ -166,7 +170,7 @@ func (w *watcher) follow(stream io.ReadCloser) error {
 }
 
 func (w *watcher) print(i *recent.Issuance) error {
-	line := issuanceLine(i, w.colour)
+	line := issuanceLine(i, w.colour, w.width)
 	if w.json {
 		text, err := json.Marshal(i)
 		if err != nil {
@@ -181,9 +185,10 @@ func (w *watcher) print(i *recent.Issuance) error {
 // lineWidth is that of a terminal that nobody has made wider.
 const lineWidth = 80
 
-// issuanceLine is an issuance in 80 columns: when, the decision, the agent, how
-// the token was come by, how long it took, and for whom, why not and what.
-func issuanceLine(i *recent.Issuance, colour bool) string {
+// issuanceLine is an issuance in width columns, if that is not 0: when, the decision,
+// the agent, how the token was come by, how long it took, and for whom, why not and
+// what.
+func issuanceLine(i *recent.Issuance, colour bool, width int) string {
 	decision := visible(fmt.Sprintf("%-5s", i.Decision))
 	if colour {
 		decision = colours[i.Decision] + decision + "\x1b[0m"
@@ -196,9 +201,17 @@ func issuanceLine(i *recent.Issuance, colour bool) string {
 	if i.Reason != "" {
 		rest = i.Reason + " " + rest
 	}
-	head := fmt.Sprintf(" %-12s %-6s %8s ", cut(dash(i.Agent), 12), dash(i.Cache), fmt.Sprintf("%.2f ms", float64(i.Took.Microseconds())/1000))
-	used := len("15:04:05 ") + 5 + len([]rune(head))
-	return i.Start.UTC().Format(time.TimeOnly) + " " + decision + visible(head+cut(strings.TrimSpace(rest), max(lineWidth-used, 10)))
+	rest = strings.TrimSpace(rest)
+	agent := dash(i.Agent)
+	if width > 0 {
+		agent = cut(agent, 12)
+	}
+	head := fmt.Sprintf(" %-12s %-6s %8s ", agent, dash(i.Cache), fmt.Sprintf("%.2f ms", float64(i.Took.Microseconds())/1000))
+	if width > 0 {
+		used := len("15:04:05 ") + 5 + len([]rune(head))
+		rest = cut(rest, max(width-used, 10))
+	}
+	return i.Start.UTC().Format(time.TimeOnly) + " " + decision + visible(head+rest)
 }
 
 var colours = map[string]string{recent.Allow: "\x1b[32m", recent.Deny: "\x1b[33m", recent.Fail: "\x1b[31m"}
@@ -214,8 +227,12 @@ func cut(text string, most int) string {
 
 // inColour: only for people at a terminal, who have not said no.
 func inColour(w io.Writer) bool {
+	return isTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
+
+func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !ok {
 		return false
 	}
 	info, err := file.Stat()
