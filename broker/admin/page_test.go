@@ -165,7 +165,7 @@ func TestPages(t *testing.T) {
 			}
 		}
 	}
-	look("/", "Nobody has asked yet", "the last 1000")
+	look("/", "Nobody has asked yet", "the list holds 1000")
 	look("/agents", "researcher", "in 12 days", "1 of 1", "since the broker started")
 	look("/health", "no requests in the last hour", "Nothing is held back")
 	look("/policy", "a warning", "credfree.yaml:1:1: broken", "abc123")

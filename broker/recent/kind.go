@@ -1,19 +1,6 @@
 package recent
 
-import (
-	"slices"
-	"time"
-)
-
-// entry is an issuance as it is remembered: what is its own, and its kind.
-type entry struct {
-	start                time.Time
-	took                 time.Duration
-	id                   string
-	trace                TraceID
-	span, parent, joined SpanID
-	kind                 *kind
-}
+import "slices"
 
 // kind is what issuances have in common: those of one token, to one agent, through
 // one door are many, and hardly differ.
@@ -21,6 +8,7 @@ type kind struct {
 	of      Issuance // of the first; what entries have of their own is not looked at
 	bytes   int      // of the texts
 	entries int      // that are remembered
+	share   *share   // that they are in
 	agent   *agentUse
 	rights  []*RightUse // of the scopes; nil elements: there was no room
 }
@@ -36,10 +24,11 @@ func (m *Memory) kindOf(i *Issuance) *kind {
 	if k := m.kinds[key]; k != nil && k.has(i) {
 		return k
 	}
-	k := &kind{of: *i}
+	k := &kind{of: *i, share: m.shareOf(i)}
 	k.of.own(m)
 	k.bytes = k.of.size()
 	m.bytes += k.bytes
+	k.share.bytes += k.bytes
 	m.kinds[k.of.kindKey()] = k // in place of one like it, which its entries keep
 	return k
 }
@@ -50,6 +39,7 @@ func (m *Memory) release(k *kind) {
 		return
 	}
 	m.bytes -= k.bytes
+	k.share.bytes -= k.bytes
 	if key := k.of.kindKey(); m.kinds[key] == k {
 		delete(m.kinds, key)
 	}
@@ -73,13 +63,3 @@ func (k *kind) has(i *Issuance) bool {
 func sameSteps(a, b []Step) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
-
-// at is the issuance with a number, which is remembered.
-func (m *Memory) at(n uint64) Issuance {
-	e := m.slot(n)
-	i := e.kind.of
-	i.Number, i.Start, i.Took, i.ID, i.TraceID, i.SpanID, i.Parent, i.Joined = n, e.start, e.took, e.id, e.trace, e.span, e.parent, e.joined
-	return i
-}
-
-func (m *Memory) slot(n uint64) *entry { return &m.ring[n%uint64(len(m.ring))] }

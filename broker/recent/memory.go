@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Bounds of a Memory. What there is no room for makes the oldest go.
+// Bounds of a Memory. What there is no room for makes the oldest go: of issuances, the
+// oldest of the agent and the sort that has most.
 const (
 	MaxIssuances = 1_000
 	maxTextBytes = 1 << 20 // of issuances
@@ -24,10 +25,10 @@ type Memory struct {
 	began time.Time
 
 	mu      sync.Mutex // guards the rest; never held while anything waits
-	ring    []entry
+	shares  map[shareKey]*share
 	kinds   map[kindKey]*kind
 	next    uint64 // number of the next one; the first is 1
-	oldest  uint64 // number of the oldest that is kept
+	held    int    // how many are kept
 	bytes   int    // of the texts
 	texts   texts
 	traces  traces
@@ -41,7 +42,7 @@ type Memory struct {
 // New returns a Memory of nothing. now is when it begins.
 func New(now time.Time) *Memory {
 	return &Memory{
-		began: now, ring: make([]entry, MaxIssuances), kinds: map[kindKey]*kind{}, next: 1, oldest: 1,
+		began: now, shares: map[shareKey]*share{}, kinds: map[kindKey]*kind{}, next: 1,
 		traces: traces{byID: map[TraceID]*spans{}}, agents: map[string]*agentUse{}, readers: map[*Subscription]struct{}{},
 	}
 }
@@ -53,33 +54,27 @@ func (m *Memory) Add(i *Issuance) {
 	defer m.mu.Unlock()
 	i.Number = m.next
 	m.next++
-	if i.Number-m.oldest >= uint64(len(m.ring)) {
-		m.forget()
-	}
 	k := m.kindOf(i)
 	k.entries++
-	*m.slot(i.Number) = entry{i.Start, i.Took, i.ID, i.TraceID, i.SpanID, i.Parent, i.Joined, k}
+	if m.held >= MaxIssuances {
+		m.forget(k.share, byCount, MaxIssuances)
+	}
+	e := entry{i.Number, i.Start, i.Took, i.ID, i.TraceID, i.SpanID, i.Parent, i.Joined, k}
+	k.share.push(e)
+	k.share.bytes += len(i.ID)
+	m.held++
 	m.bytes += len(i.ID)
-	for m.bytes > maxTextBytes && m.oldest < i.Number {
-		m.forget()
+	for m.bytes > maxTextBytes && m.held > 1 {
+		m.forget(k.share, byBytes, maxTextBytes)
 	}
 	m.minutes.count(i)
 	m.use(k, i.Start)
 	if len(m.readers) > 0 {
-		kept := m.at(i.Number)
+		kept := e.issuance()
 		for reader := range m.readers {
 			reader.offer(&kept)
 		}
 	}
-}
-
-// forget forgets the oldest.
-func (m *Memory) forget() {
-	e := m.slot(m.oldest)
-	m.bytes -= len(e.id)
-	m.release(e.kind)
-	*e = entry{}
-	m.oldest++
 }
 
 // Find returns the newest issuances that match, the newest first, and how many
@@ -87,9 +82,8 @@ func (m *Memory) forget() {
 func (m *Memory) Find(q Query) (found []Issuance, matching int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for n := m.next; n > m.oldest; {
-		n--
-		i := m.at(n)
+	for _, e := range m.all() {
+		i := e.issuance()
 		if !q.matches(&i) {
 			continue
 		}
@@ -108,12 +102,13 @@ func (m *Memory) Get(id string) (Issuance, bool) {
 	return m.where(func(e *entry) bool { return e.id == id })
 }
 
-// where returns the newest issuance for which is holds.
+// where returns the issuance for which is holds; of no two it does.
 func (m *Memory) where(is func(*entry) bool) (Issuance, bool) {
-	for n := m.next; n > m.oldest; {
-		n--
-		if is(m.slot(n)) {
-			return m.at(n), true
+	for _, s := range m.shares {
+		for n := range s.count {
+			if e := s.at(n); is(e) {
+				return e.issuance(), true
+			}
 		}
 	}
 	return Issuance{}, false
@@ -133,5 +128,5 @@ type Held struct {
 func (m *Memory) Held() Held {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Held{Since: m.began, Issuances: int(m.next - m.oldest), Seen: m.next - 1, Traces: len(m.traces.byID), Spans: m.traces.count, Bytes: m.bytes + m.traces.bytes}
+	return Held{Since: m.began, Issuances: m.held, Seen: m.next - 1, Traces: len(m.traces.byID), Spans: m.traces.count, Bytes: m.bytes + m.traces.bytes}
 }

@@ -156,9 +156,9 @@ func (m *Memory) Trace(id TraceID) Trace {
 	if held := m.traces.byID[id]; held != nil {
 		t.Spans, t.Lost = slices.Clone(held.list), held.lost
 	}
-	for n := m.oldest; n < m.next; n++ {
-		if e := m.slot(n); e.trace == id && e.span != (SpanID{}) {
-			i := m.at(n)
+	for _, e := range slices.Backward(m.all()) {
+		if e.trace == id && e.span != (SpanID{}) {
+			i := e.issuance()
 			t.Spans = append(t.Spans, i.Span())
 		}
 	}

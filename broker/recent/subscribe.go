@@ -1,5 +1,7 @@
 package recent
 
+import "slices"
+
 // Subscription receives issuances as they happen.
 type Subscription struct {
 	query  Query
@@ -24,15 +26,17 @@ func (m *Memory) Subscribe(q Query) ([]Issuance, *Subscription) {
 		return nil, nil
 	}
 	var before []Issuance
-	for n := max(m.oldest, q.After+1); n < m.next; n++ {
-		if i := m.at(n); q.matches(&i) {
+	missed := int(max(m.next-1, q.After) - q.After)
+	for _, e := range slices.Backward(m.all()) {
+		if e.number <= q.After {
+			continue
+		}
+		missed--
+		if i := e.issuance(); q.matches(&i) {
 			before = append(before, i)
 		}
 	}
-	s := &Subscription{query: q, to: make(chan Issuance, waiting)}
-	if q.After+1 < m.oldest {
-		s.missed = int(m.oldest - q.After - 1)
-	}
+	s := &Subscription{query: q, to: make(chan Issuance, waiting), missed: missed}
 	m.readers[s] = struct{}{}
 	return before, s
 }

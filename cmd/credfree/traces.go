@@ -89,7 +89,7 @@ func listTraces(std stdio, found admin.Issuances) error {
 func drawTraces(ctx context.Context, out io.Writer, client *adminClient, found admin.Issuances, asJSON bool) error {
 	if len(found.Issuances) == 0 && len(found.Background) == 0 {
 		return fail(exitError, errors.New("nothing that is remembered has that id"),
-			fmt.Sprintf("the broker remembers the last %d issuances since it started; the audit log has them all", recent.MaxIssuances))
+			fmt.Sprintf("the broker remembers %d issuances since it started; the audit log has them all", recent.MaxIssuances))
 	}
 	seen := map[recent.TraceID]bool{}
 	details := []admin.Detail{}
