@@ -125,7 +125,7 @@ func (s *service) reopenAudit(a *auditLog) {
 		return
 	}
 	if err := a.reopen(); err != nil {
-		s.cfg.log.Error("the audit log cannot be opened anew: there are no tokens until it can", "err", err.Error())
+		everyTime(s.cfg.log).Error("the audit log cannot be opened anew: there are no tokens until it can", "err", err.Error())
 		return
 	}
 	s.cfg.log.Info("audit log opened anew", "audit", a.describe())

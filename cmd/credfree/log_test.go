@@ -91,6 +91,22 @@ func TestRepeatsThatStop(t *testing.T) {
 	})
 }
 
+// How often a burst came is said although nothing else is logged.
+func TestRepeatsOfABurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log, _ := newLogger(&out, slog.LevelInfo)
+		for range 5 {
+			log.Warn("trouble")
+		}
+		time.Sleep(2 * repeatPeriod)
+		synctest.Wait()
+		if lines := logLines(t, out.String()); len(lines) != 2 || lines[1]["left_out"] != 3.0 {
+			t.Errorf("got %s", out.String())
+		}
+	})
+}
+
 // Lines that belong to a request say to which.
 func TestLinesHaveTraceIDs(t *testing.T) {
 	var out bytes.Buffer
@@ -123,20 +139,22 @@ func TestReadinessIsLoggedOnceEachWay(t *testing.T) {
 		}
 		done := make(chan struct{})
 		go func() {
-			watchReadiness(ctx, slog.New(slog.NewJSONHandler(&out, nil)), parts)
+			log, _ := newLogger(&out, slog.LevelInfo)
+			watchReadiness(ctx, log, parts)
 			close(done)
 		}()
 		set := func(audit, entra bool) {
 			mu.Lock()
 			state["audit"], state["entra"] = admin.PartState{OK: audit, Error: "full"}, admin.PartState{OK: entra}
 			mu.Unlock()
-			time.Sleep(10 * readinessInterval)
+			time.Sleep(2 * readinessInterval) // sooner than a repeat is written again
 			synctest.Wait()
 		}
 		set(true, true)
 		set(true, false)
 		set(false, false)
 		set(true, true)
+		set(false, true)
 		stop()
 		<-done
 		var got []string
@@ -147,9 +165,10 @@ func TestReadinessIsLoggedOnceEachWay(t *testing.T) {
 			"WARN a part of readiness is not well entra",
 			"WARN a part of readiness is not well audit", "WARN the broker is not ready <nil>",
 			"INFO a part of readiness is well again audit", "INFO a part of readiness is well again entra", "INFO the broker is ready again <nil>",
+			"WARN a part of readiness is not well audit", "WARN the broker is not ready <nil>",
 		}
 		// Before anything is set, the zero states are not well.
-		if len(got) < 6 || strings.Join(got[len(got)-6:], "\n") != strings.Join(want, "\n") {
+		if len(got) < len(want) || strings.Join(got[max(0, len(got)-len(want)):], "\n") != strings.Join(want, "\n") {
 			t.Errorf("got\n%s\nwant at the end\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	})

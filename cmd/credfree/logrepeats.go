@@ -10,6 +10,7 @@ import (
 
 const (
 	repeatPeriod = time.Minute
+	repeatGrace  = repeatPeriod / 4 // for the next one to say how many were left out
 	maxRepeats   = 256 // messages that are remembered at a time
 )
 
@@ -65,7 +66,9 @@ func (s *repeatState) admit(key string, now time.Time, again func(int) error) (l
 	found := s.seen[key]
 	switch {
 	case found != nil && now.Before(found.until):
-		found.left++
+		if found.left++; found.left == 1 {
+			time.AfterFunc(found.until.Sub(now)+repeatGrace, func() { s.sweep(time.Now(), false) })
+		}
 		found.last = again
 		return 0, false
 	case found != nil:
@@ -93,6 +96,15 @@ func (s *repeatState) sweep(now time.Time, all bool) {
 	for _, one := range ended {
 		_ = one.last(one.left - 1) // the last is written, and the others were left out
 	}
+}
+
+// everyTime is log for lines that say that something has changed: the last of them has
+// to be true, however often the same was said before.
+func everyTime(log *slog.Logger) *slog.Logger {
+	if quiet, ok := log.Handler().(*repeats); ok {
+		return slog.New(quiet.Handler)
+	}
+	return log
 }
 
 // flush writes what was left out, at the end.

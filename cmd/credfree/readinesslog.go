@@ -22,7 +22,7 @@ type readinessLog struct {
 
 // watchReadiness logs changes until ctx ends.
 func watchReadiness(ctx context.Context, log *slog.Logger, parts func() []admin.Part) {
-	w := readinessLog{log: log, failed: map[string]bool{}}
+	w := readinessLog{log: everyTime(log), failed: map[string]bool{}}
 	ticker := time.NewTicker(readinessInterval)
 	defer ticker.Stop()
 	for {

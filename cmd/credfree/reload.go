@@ -160,7 +160,7 @@ func (s *service) ceilingRead(inForce *policy.Ceiling, err error) {
 	defer s.mu.Unlock()
 	s.ceilingFailed = err
 	if err != nil {
-		s.cfg.log.Error("the ceiling is not in force", "err", err.Error(), "in_force", inForce.Revision,
+		everyTime(s.cfg.log).Error("the ceiling is not in force", "err", err.Error(), "in_force", inForce.Revision,
 			"hint", "mend it: until then the last valid one holds, and without any nobody gets a token")
 		return
 	}
@@ -201,7 +201,7 @@ func (s *service) reloadFailed(err error, hint string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reload.done(err)
-	s.cfg.log.Error("the policy file is not in force", "err", err.Error(), "hint", hint, "in_force", s.rules.Policy.Revision)
+	everyTime(s.cfg.log).Error("the policy file is not in force", "err", err.Error(), "hint", hint, "in_force", s.rules.Policy.Revision)
 }
 
 func (r *reloadState) done(err error) {
