@@ -213,8 +213,12 @@ func TestHashedUsersOverReloads(t *testing.T) {
 	if status, _ := r.ready(t); status != http.StatusServiceUnavailable {
 		t.Errorf("got %d, want not ready", status)
 	}
-	check(t, r.lab.write("users.key", "0123456789abcdef\n"))
-	put("users: hashed\nusersKeyFile: users.key\n")
+	w.look(r.service)
+	if got := r.reload.count[reloadRefused]; got != 1 {
+		t.Errorf("got %d refusals of one policy", got)
+	}
+	check(t, r.lab.write("users.key", "0123456789abcdef\n")) // a volume that is mounted later
+	w.look(r.service)
 	if got, want := hash(), issuance.NewPseudonyms([]byte("0123456789abcdef")).Of(demoUser(t, r)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -67,6 +69,51 @@ func TestCeilingReload(t *testing.T) {
 	check(t, os.Remove(path))
 	look()
 	want("without a file again", 200, 503, "access_token")
+}
+
+// The ceiling and the policy are two files: one says nothing of how the other is.
+func TestCeilingAndPolicyFailApart(t *testing.T) {
+	r := startService(t, func(string) string { return anyProcess() })
+	ceiling, file := filepath.Join(r.lab.dir, "ceiling.yaml"), filepath.Join(r.lab.dir, "credfree.yaml")
+	text := r.lab.header() + "users: hashed\nusersKeyFile: users.key\n" + anyProcess()
+	const wide, lower, narrow = "version: 1\nallow: {resources: [graph]}\n", "version: 1\nallow: {resources: [graph, keyvault]}\n", "version: 1\nallow: {resources: [storage]}\n"
+	r.cfg.ceiling = true
+	check(t, r.lab.write("users.key", "0123456789abcdef\n"))
+	check(t, r.lab.write("credfree.yaml", text))
+	check(t, r.lab.write("ceiling.yaml", wide))
+	p, w, ceilingErr, err := startPolicy(file, nil, ceiling, func(string) string { return "" })
+	check(t, errors.Join(err, ceilingErr))
+	check(t, r.use(p))
+	look := func() { w.look(r.service); w.look(r.service) }
+	state := func(want string, when string) {
+		t.Helper()
+		status, _ := r.ask(t, "demo")
+		if got := fmt.Sprint(status, r.policyState(t.Context()).OK, r.ceilingState(t.Context()).OK); got != want {
+			t.Errorf("%s: got %s, want %s", when, got, want)
+		}
+	}
+	state("200 true true", "at first")
+	check(t, r.lab.write("credfree.yaml", "garbage: ["))
+	look()
+	state("200 false true", "with a broken policy")
+	applied := r.reload.count[reloadApplied]
+	check(t, r.lab.write("ceiling.yaml", lower))
+	look()
+	state("200 false true", "with a broken policy under another ceiling")
+	if got := r.reload.count[reloadApplied]; got != applied {
+		t.Errorf("a change of the ceiling counts as %d policies", got-applied)
+	}
+	check(t, r.lab.write("credfree.yaml", text))
+	look()
+	state("200 true true", "mended")
+	// A lower ceiling that cannot be put in force now is as soon as it can.
+	check(t, os.Remove(filepath.Join(r.lab.dir, "users.key")))
+	check(t, r.lab.write("ceiling.yaml", narrow))
+	look()
+	state("200 true false", "without the key file that the policy names")
+	check(t, r.lab.write("users.key", "0123456789abcdef\n"))
+	look()
+	state("400 true true", "with the key file again")
 }
 
 // What the pod says comes from its environment at the start, and from nothing

@@ -11,7 +11,7 @@ import (
 const (
 	repeatPeriod = time.Minute
 	repeatGrace  = repeatPeriod / 4 // for the next one to say how many were left out
-	maxRepeats   = 256 // messages that are remembered at a time
+	maxRepeats   = 256              // messages that are remembered at a time
 )
 
 // repeats is a handler that writes a warning or an error once in a period, and

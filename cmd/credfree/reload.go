@@ -99,6 +99,12 @@ type policyWatch struct {
 	ceiling fileWatch      // path "": none
 	options policy.Options // the ceiling is the last valid one
 	inForce []byte         // content of the policy that is in force
+	// What is valid and could not be put in force, for a key file, say, that is not
+	// there yet, is tried again with each look; nil: nothing.
+	waiting        []byte
+	waitingCeiling *policy.Ceiling
+	why            error // what it waits for
+	whyCeiling     error
 }
 
 func (w *policyWatch) look(s *service) {
@@ -109,26 +115,35 @@ func (w *policyWatch) look(s *service) {
 	data, changed, err := w.policy.look()
 	switch {
 	case err != nil:
+		w.waiting = nil
 		s.reloadFailed(err, "put the policy file back: until then the last one stays in force")
 		return
 	case !changed:
+		data = w.waiting
+	}
+	if data == nil {
 		return
 	}
-	if err := w.apply(s, data); err != nil {
-		s.reloadFailed(err, "mend the policy file: until then the last one stays in force; credfree check --config "+w.policy.path)
+	p, err := w.parse(data)
+	w.waiting = nil
+	before := s.inForce().Policy.Revision
+	hint := "mend the policy file: until then the last one stays in force; credfree check --config " + w.policy.path
+	if err == nil {
+		if err = s.use(p); err == nil {
+			w.inForce = data
+			s.reloadApplied(before)
+			return
+		}
+		w.waiting, hint = data, "mend what it needs: it is tried again each second, and until then the last one stays in force"
 	}
+	if changed || err.Error() != w.why.Error() {
+		s.reloadFailed(err, hint)
+	}
+	w.why = err
 }
 
-// apply puts a policy in force, under the ceiling.
-func (w *policyWatch) apply(s *service, data []byte) error {
-	p, err := policy.ParseWith(cmp.Or(w.policy.path, environmentName), data, w.options)
-	if err == nil {
-		err = s.use(p)
-	}
-	if err == nil {
-		w.inForce = data
-	}
-	return err
+func (w *policyWatch) parse(data []byte) (*policy.Policy, error) {
+	return policy.ParseWith(cmp.Or(w.policy.path, environmentName), data, w.options)
 }
 
 // lookAtCeiling puts the policy that is in force under a ceiling that has
@@ -138,20 +153,38 @@ func (w *policyWatch) lookAtCeiling(s *service) {
 		return
 	}
 	data, changed, err := w.ceiling.look()
-	if err == nil && !changed {
+	ceiling := w.waitingCeiling
+	if err == nil && changed {
+		ceiling, err = policy.ParseCeiling(w.ceiling.path, data)
+	}
+	if err == nil && ceiling == nil {
 		return
 	}
-	before := w.options.Ceiling
+	w.waitingCeiling = nil
 	if err == nil {
-		var ceiling *policy.Ceiling
-		if ceiling, err = policy.ParseCeiling(w.ceiling.path, data); err == nil {
-			w.options.Ceiling = ceiling
-			if err = w.apply(s, w.inForce); err != nil {
-				w.options.Ceiling = before
+		if err = w.lower(s, ceiling); err != nil {
+			again := !changed && err.Error() == w.whyCeiling.Error()
+			w.waitingCeiling, w.whyCeiling = ceiling, err
+			if again {
+				return
 			}
 		}
 	}
 	s.ceilingRead(w.options.Ceiling, err)
+}
+
+// lower puts the policy that is in force under a ceiling, or leaves both as they are.
+func (w *policyWatch) lower(s *service, ceiling *policy.Ceiling) error {
+	before := w.options.Ceiling
+	w.options.Ceiling = ceiling
+	p, err := w.parse(w.inForce)
+	if err == nil {
+		err = s.use(p)
+	}
+	if err != nil {
+		w.options.Ceiling = before
+	}
+	return err
 }
 
 // ceilingRead notes how it went with the ceiling's file.
@@ -189,12 +222,18 @@ func (s *service) use(p *policy.Policy) error {
 	if err != nil {
 		s.cfg.log.Warn("something of the old policy could not be closed", "err", err)
 	}
-	s.reload.done(nil)
 	for _, warning := range p.Warnings {
 		s.cfg.log.Warn("policy: "+warning.String(), "hint", warning.Hint)
 	}
-	s.cfg.log.Info("policy in force", "policy", p.Revision, "before", before.Policy.Revision, "agents", len(p.Agents))
 	return nil
+}
+
+// reloadApplied notes that the policy file is in force, in the place of a revision.
+func (s *service) reloadApplied(before string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reload.done(nil)
+	s.cfg.log.Info("policy in force", "policy", s.rules.Policy.Revision, "before", before, "agents", len(s.rules.Policy.Agents))
 }
 
 func (s *service) reloadFailed(err error, hint string) {
