@@ -4,14 +4,12 @@ import (
 	"context"
 	"crypto/rsa"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -37,20 +35,13 @@ const (
 // issuerTransport trusts the system's authorities, and those of the policy's
 // caFile beside them: a cloud of one's own may have an issuer of one's own.
 func issuerTransport(cloud policy.Cloud) (http.RoundTripper, error) {
-	roots, err := x509.SystemCertPool()
+	pem, err := readRoots(cloud.CAFile)
 	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	if cloud.CAFile != "" {
-		pem, err := os.ReadFile(cloud.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		roots.AppendCertsFromPEM(pem) // entraTransport has found certificates in it
+		return nil, err
 	}
 	return &http.Transport{
 		Proxy:             http.ProxyFromEnvironment,
-		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: alsoRoots(pem)},
 		DisableKeepAlives: true,
 		ForceAttemptHTTP2: true,
 	}, nil

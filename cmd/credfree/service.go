@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,12 +114,15 @@ func (s *service) assemble() error {
 	if err != nil {
 		return err
 	}
-	roots, err := apiRoots(cfg.policy.Cloud)
+	// APIs of a custom cloud may have certificates of its caFile's authorities.
+	apis, err := newTrusting(func() string { return s.inForce().Policy.Cloud.CAFile }, func(pem []byte) *http.Transport {
+		return localapi.APITransport(alsoRoots(pem), http.ProxyFromEnvironment)
+	})
 	if err != nil {
 		return err
 	}
 	doors, err := localapi.New(localapi.Config{Broker: s.broker, Hosts: cfg.hosts, LegacyMSI: cfg.legacyMSI, AuthSidecar: cfg.authSidecar, Sidecar: cfg.sidecar, CallThrough: localapi.CallThrough{
-		Transport: localapi.APITransport(roots, http.ProxyFromEnvironment), Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(),
+		Transport: apis, Tracer: cfg.telemetry.tracer(), Meter: cfg.telemetry.meter(),
 	}})
 	if err != nil {
 		return err
@@ -143,46 +145,20 @@ func (s *service) assemble() error {
 // entraTransport trusts the system's authorities or, where the policy names a
 // caFile, those alone.
 func entraTransport(cloud policy.Cloud) (http.RoundTripper, error) {
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cloud.CAFile != "" {
-		pem, err := os.ReadFile(cloud.CAFile)
-		if err != nil {
-			return nil, fail(exitError, fmt.Errorf("caFile cannot be read: %w", err), "caFile holds the certificates, in PEM, that sign the authority's")
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fail(exitError, fmt.Errorf("caFile %s holds no certificate", cloud.CAFile), "it has to be PEM")
-		}
-		tlsConfig.RootCAs = pool
-	}
+	return newTrusting(func() string { return cloud.CAFile }, func(pem []byte) *http.Transport { return entraTransportWith(onlyRoots(pem)) })
+}
+
+func entraTransportWith(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSClientConfig:       tlsConfig,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 20 * time.Second,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       90 * time.Second,
-	}, nil
-}
-
-// apiRoots trusts the system's authorities, and for APIs of a custom cloud those
-// of its caFile too.
-func apiRoots(cloud policy.Cloud) (*x509.CertPool, error) {
-	if cloud.CAFile == "" {
-		return nil, nil // the system's
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	pem, err := os.ReadFile(cloud.CAFile)
-	if err != nil {
-		return nil, fail(exitError, fmt.Errorf("caFile cannot be read: %w", err), "caFile holds the certificates, in PEM, that sign the authority's")
-	}
-	pool.AppendCertsFromPEM(pem) // entraTransport has refused a file without any
-	return pool, nil
 }
 
 // newServer bounds what a slow or greedy client can hold.
