@@ -260,10 +260,14 @@ func (c *Chain) Head() (seq uint64, seal string) {
 	return c.toldSeq, hex.EncodeToString(c.toldHead[:])
 }
 
-// Err returns why there are no lines now, as far as the sink knows.
+// Err returns why there are no lines now, as far as the sink knows. A file that it
+// finds made anew gets its record, before anything else can become of it.
 func (c *Chain) Err() error {
-	if c.file != nil {
-		return c.file.Err()
+	if c.file == nil {
+		return nil
 	}
-	return nil
+	if err := c.file.Err(); err != nil {
+		return err
+	}
+	return c.Begin()
 }

@@ -245,6 +245,41 @@ func TestChainGoesOn(t *testing.T) {
 	}
 }
 
+// A file that ends with a line of which nothing but the newline is missing, as a full
+// disk may leave it, is whole: the broker has handed out that line's token.
+func TestChainWithoutTheLastNewline(t *testing.T) {
+	for _, format := range []issuance.Format{issuance.Native, issuance.OCSF} {
+		lines, head := chainOf(t, issuance.ChainConfig{Format: format}, 4)
+		first, second := strings.Join(lines[:3], ""), strings.Join(lines[3:], "")
+		if findings, sum := verify(t, issuance.VerifyConfig{From: "start", Head: head}, strings.TrimSuffix(first, "\n"), strings.TrimSuffix(second, "\n")); len(findings) != 0 || sum.Lines != 5 {
+			t.Errorf("%s: got %q, %+v", format, findings, sum)
+		}
+		if findings, sum := verify(t, issuance.VerifyConfig{}, first[:len(first)-2], second); sum.Broken != 1 || !strings.Contains(findings[0], "it does not end") {
+			t.Errorf("%s: got %q of one that lacks more", format, findings)
+		}
+	}
+}
+
+// A new file begins with the chain's record as soon as somebody looks at it, also when
+// it has got a newline before: who tries whether a disk is full leaves one.
+func TestChainInAFileOfNewlines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	recorder, chain := chained(t, issuance.ChainConfig{Sink: openFile(t, path)})
+	issue(t, recorder, "a", "b")
+	for name, look := range map[string]func() error{
+		"reopened": func() error { return errors.Join(os.WriteFile(path, []byte("\n\n"), 0o600), chain.Reopen()) },
+		"probed":   chain.Err,
+	} {
+		check(t, os.Rename(path, path+"."+name))
+		_, head := chain.Head()
+		check(t, os.Remove(path+"."+name))
+		check(t, look())
+		if findings, sum := verify(t, issuance.VerifyConfig{From: head}, content(t, path)); len(findings) != 0 || sum.Lines != 1 {
+			t.Errorf("%s: got %q, %+v of %q", name, findings, sum, content(t, path))
+		}
+	}
+}
+
 // A log from before the chain is kept, and said not to be covered; one that is
 // no file begins a chain with every run.
 func TestChainBegins(t *testing.T) {

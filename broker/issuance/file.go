@@ -26,7 +26,7 @@ type File struct {
 	failing bool       // the last line could not be written
 	size    int64      // of the file after the last write: a smaller one was truncated
 	unended bool       // the file ends inside a line
-	fresh   bool       // it had no line when it was opened, or was truncated, and still has none of ours
+	fresh   bool       // it had nothing but newlines when it was opened, or was truncated, and still has
 }
 
 // lookEvery is how often a busy file is looked after. A file system that was
@@ -70,11 +70,15 @@ func (f *File) open() error {
 func (f *File) measure(size int64, regular bool) {
 	f.size, f.unended, f.fresh = size, false, regular && size == 0
 	if regular && size > 0 {
-		var last [1]byte
-		_, err := f.file.ReadAt(last[:], size-1)
-		f.unended = err != nil || last[0] != '\n' // when in doubt: an empty line does no harm
+		end := make([]byte, min(size, maxNewlines))
+		_, err := f.file.ReadAt(end, size-int64(len(end)))
+		f.unended = err != nil || end[len(end)-1] != '\n' // when in doubt: an empty line does no harm
+		f.fresh = err == nil && size <= maxNewlines && len(bytes.Trim(end, "\n")) == 0
 	}
 }
+
+// maxNewlines is how many Err may have tried in a file that got no line.
+const maxNewlines = 256
 
 // Reopen goes over to the file that the path names now: for SIGHUP, after the
 // old one was moved. No line is written to the old file once Reopen returns.
