@@ -97,8 +97,15 @@ func (b *Broker) Use(rules Rules) error {
 // modified.
 func (b *Broker) Rules() Rules { return b.rules.Load().Rules }
 
-// LastExchange returns when an exchange last ended, and how: the zero time
-// before the first.
+// exchanged takes note of how an exchange ended, if anything was sent.
+func (b *Broker) exchanged(err error) {
+	if failure, ok := errors.AsType[*exchange.Error](err); !ok || failure.Asked() {
+		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err})
+	}
+}
+
+// LastExchange returns when Entra last answered for an exchange, or did not, and
+// how: the zero time before the first. What was never sent does not count.
 func (b *Broker) LastExchange() (time.Time, error) {
 	last := b.last.Load()
 	if last == nil {

@@ -70,7 +70,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 			req.User, req.KeepSession = b.proofOf(key, w), w.LongRunning > 0
 		}
 		token, err := w.exchange.Token(ctx, w.principal.Identity, req)
-		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err})
+		b.exchanged(err)
 		if err != nil {
 			return cache.Entry[exchange.Token]{}, err
 		}

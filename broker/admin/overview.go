@@ -126,7 +126,8 @@ type CacheView struct {
 // EntraView is how Entra is seen from here.
 type EntraView struct {
 	LastAsked time.Time `json:"last_asked,omitzero"`
-	Error     string    `json:"error,omitempty"` // of that
+	Refused   bool      `json:"refused,omitempty"` // Error is about that one request
+	Error     string    `json:"error,omitempty"`   // of that
 	Hint      string    `json:"hint,omitempty"`
 	Holds     []Hold    `json:"holds"` // clients for which nothing is sent now
 }

@@ -63,7 +63,7 @@ func (s *service) overview() admin.Overview {
 	at, err := s.broker.LastExchange()
 	o.Entra.LastAsked = at
 	if failure, ok := errors.AsType[*exchange.Error](err); ok {
-		o.Entra.Error, o.Entra.Hint = failure.Message, failure.Hint
+		o.Entra.Error, o.Entra.Hint, o.Entra.Refused = failure.Message, failure.Hint, refusal(failure)
 	}
 	for _, hold := range rules.Exchange.Holds() {
 		o.Entra.Holds = append(o.Entra.Holds, admin.Hold{Tenant: hold.Tenant, ClientID: hold.ClientID, Kind: string(hold.Kind), Until: hold.Until})

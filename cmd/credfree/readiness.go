@@ -96,10 +96,19 @@ func (s *service) entraState(context.Context) admin.PartState {
 		return admin.PartState{OK: true, Detail: "not asked yet"}
 	}
 	when := "last asked at " + at.UTC().Format(time.RFC3339)
-	if failure, ok := errors.AsType[*exchange.Error](err); ok {
+	failure, failed := errors.AsType[*exchange.Error](err)
+	switch {
+	case failed && refusal(failure):
+		return admin.PartState{OK: true, Detail: when + ", and it answered: " + failure.Message}
+	case failed:
 		return admin.PartState{Detail: when, Error: failure.Message, Hint: failure.Hint}
 	}
 	return admin.PartState{OK: true, Detail: when}
+}
+
+// refusal reports whether a failure is about the request, and none of Entra's.
+func refusal(failure *exchange.Error) bool {
+	return failure.Reason == exchange.EntraRejected || failure.Reason == exchange.TokenMismatch
 }
 
 func sourceState(source *watched) func(context.Context) admin.PartState {

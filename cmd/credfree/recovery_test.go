@@ -237,3 +237,31 @@ func TestPurgeOverTheAdminListener(t *testing.T) {
 		t.Errorf("got %d %s, want two tokens purged: the agent's and the blueprint's", status, body)
 	}
 }
+
+// Readiness blames Entra for what Entra does: not for what a request is refused for, and
+// not for what was never sent.
+func TestEntraIsNotBlamedForRequests(t *testing.T) {
+	for name, c := range map[string]struct {
+		behavior entratest.Behavior
+		file     string
+		ok       bool
+		text     string
+	}{
+		"an outage":           {entratest.Behavior{Status: 503}, "", false, ""},
+		"a refusal":           {entratest.Behavior{Code: 500011}, "", true, "AADSTS500011"},
+		"no workload token":   {entratest.Behavior{}, "broken", true, "not asked yet"},
+		"an answer of tokens": {entratest.Behavior{}, "", true, "last asked at"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startService(t, func(string) string { return anyProcess() })
+			r.lab.host.Server.SetBehavior(c.behavior)
+			if c.file != "" {
+				check(t, r.lab.write("workload-token", c.file))
+			}
+			r.token(t, graphScope)
+			if got := r.entraState(t.Context()); got.OK != c.ok || !strings.Contains(got.Detail, c.text) {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
