@@ -104,13 +104,15 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 		err = b.stillAllowed(g, &w, question, rec)
 	}
 
-	if err == nil {
-		rec.FirstUse = b.seen.first(use{rec.Agent, decision.Scope, decision.OnBehalfOf})
-	}
+	made := use{rec.Agent, decision.Scope, decision.OnBehalfOf}
+	rec.FirstUse = err == nil && b.seen.first(made)
 
 	// 5. Record. No audit line, no token.
 	b.conclude(rec, token, expires, err)
 	if failure := b.cfg.Recorder.Close(ctx, rec); failure != nil {
+		if rec.FirstUse { // of which there is no line
+			b.seen.forget(made)
+		}
 		return issued, &AuditError{Err: failure}
 	}
 	if err != nil {

@@ -258,8 +258,11 @@ func TestNoAuditLineNoToken(t *testing.T) {
 		}
 		w.audit.fail(nil)
 	}
-	_, err = w.ask(as(t, 10001), graph)
+	_, err = w.ask(as(t, 10001), vault)
 	check(t, err)
+	if line := w.audit.last(t); line["first_use"] != true {
+		t.Errorf("got %v: nobody has seen that scope used", line)
+	}
 }
 
 func TestWorkloadTokenIsReadAtEachExchange(t *testing.T) {

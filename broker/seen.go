@@ -27,6 +27,13 @@ func newSeen() (*seen, error) {
 	return &seen{uses: uses}, err
 }
 
+// forget makes the next use of u the first.
+func (s *seen) forget(u use) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses.Remove(u)
+}
+
 // first reports whether u was not used before.
 func (s *seen) first(u use) bool {
 	s.mu.Lock()
