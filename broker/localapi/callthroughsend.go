@@ -56,13 +56,8 @@ func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
 		return nil, problem
 	}
 	c.span.End()
-	ctx := trace.ContextWithSpanContext(c.in.Context(), c.issued.Span)
-	ctx, c.span = c.calls.Tracer.Start(ctx, "api.call", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes( //nolint:spancheck // callThrough ends it, or the next attempt
-		attribute.String("http.request.method", spanMethod(out.Method)), attribute.String("server.address", c.target.Hostname()),
-		attribute.String("credfree.api", c.issued.API.Name), attribute.String("credfree.issuance.id", c.issued.ID)))
-	if resend > 0 {
-		c.span.SetAttributes(attribute.Int("http.request.resend_count", resend))
-	}
+	began := time.Now()
+	ctx := c.open(c.issued.Span, out, resend, began)
 	// The proxy's own context would pass the API's interim answers on, unfiltered.
 	attempt := out.Clone(ctx)
 	attempt.URL, attempt.Host, attempt.Trailer = c.target, c.target.Host, nil
@@ -73,9 +68,11 @@ func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
 		attempt.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(c.body)), nil }
 		attempt.Body = io.NopCloser(bytes.NewReader(c.body))
 	}
-	began := time.Now()
 	resp, err := c.calls.Transport.RoundTrip(attempt)
 	c.count(ctx, resp, time.Since(began))
+	if failed := err != nil || resp.StatusCode >= http.StatusBadRequest; failed && !c.span.SpanContext().IsSampled() {
+		c.open(c.issued.Span.WithTraceFlags(trace.FlagsSampled), out, resend, began) // failures are kept, whatever the sampler
+	}
 	if err != nil {
 		err = c.explain(err)
 		c.span.SetAttributes(attribute.String("error.type", reasonOf(err)))
@@ -88,6 +85,18 @@ func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
 		c.span.SetStatus(codes.Error, "")
 	}
 	return resp, nil
+}
+
+// open starts the span of an attempt below another, and returns its context.
+func (c *call) open(above trace.SpanContext, out *http.Request, resend int, began time.Time) (ctx context.Context) {
+	ctx = trace.ContextWithSpanContext(c.in.Context(), above)
+	ctx, c.span = c.calls.Tracer.Start(ctx, "api.call", trace.WithTimestamp(began), trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes( //nolint:spancheck // callThrough ends it, or the next attempt
+		attribute.String("http.request.method", spanMethod(out.Method)), attribute.String("server.address", c.target.Hostname()),
+		attribute.String("credfree.api", c.issued.API.Name), attribute.String("credfree.issuance.id", c.issued.ID)))
+	if resend > 0 {
+		c.span.SetAttributes(attribute.Int("http.request.resend_count", resend))
+	}
+	return ctx
 }
 
 // count counts an attempt. The API is one of the policy's.
