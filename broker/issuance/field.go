@@ -58,7 +58,7 @@ func Fields() []Field {
 		{"event", "`token.issued`, `token.denied` or `token.failed`; `token.inspected` when a user's token was only inspected", true, oneOf("token.issued", "token.denied", "token.failed", inspected)},
 		{"issuance_id", "id of the issuance, also in the answer's `credfree-issuance-id` header", true, matching(hex32)},
 		{"trace_id", "trace of the issuance; absent when there are no traces and the agent sent none", false, matching(hex32)},
-		{"span_id", "its span", false, matching(hex16)},
+		{"span_id", "its span, where there is one", false, matching(hex16)},
 		{"agent", "the agent, by its name in the policy; absent when the caller is nobody", false, text},
 		{"owner", "the agent's owner in the policy", false, text},
 		{"peer_network", "`unix` or `tcp`", false, oneOf("unix", "tcp")},

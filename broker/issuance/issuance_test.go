@@ -122,6 +122,18 @@ func TestAuditLineIsJSON(t *testing.T) {
 	}
 }
 
+// Where nothing is traced a line is found by the caller's trace; the caller's span is not
+// taken for one of ours.
+func TestCallersSpanIsNotOurs(t *testing.T) {
+	sink := &disk{room: 1 << 20}
+	recorder, _ := record(t, sink)
+	caller := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled, Remote: true})
+	check(t, recorder.Close(trace.ContextWithSpanContext(t.Context(), caller), &issuance.Record{ID: "x", Start: time.Now(), Decision: issuance.Allow, Cache: issuance.Hit}))
+	if line := sink.text.String(); !strings.Contains(line, caller.TraceID().String()) || strings.Contains(line, "span_id") {
+		t.Errorf("got %s", line)
+	}
+}
+
 func TestConcurrentLinesStayWhole(t *testing.T) {
 	sink := &disk{room: 1 << 24}
 	_, write := record(t, sink)

@@ -43,7 +43,9 @@ func (r *Record) appendLine(b []byte, end time.Time, span trace.SpanContext) []b
 	if span.IsValid() {
 		traceID, spanID := span.TraceID(), span.SpanID()
 		b = hex.AppendEncode(append(b, `,"trace_id":"`...), traceID[:])
-		b = hex.AppendEncode(append(b, `","span_id":"`...), spanID[:])
+		if spanID != r.above.SpanID() { // else nothing is traced here, and it is the caller's own
+			b = hex.AppendEncode(append(b, `","span_id":"`...), spanID[:])
+		}
 		b = append(b, '"')
 	}
 	b = appendField(b, "agent", r.Agent)
