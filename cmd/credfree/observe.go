@@ -65,7 +65,7 @@ func (s *service) observedTokens() []observed {
 					set(left.Seconds(), attribute.String("agent", agent))
 				}
 			}},
-		{name: "credfree.workload.time_to_expiry", unit: "s", about: "Time until a source's last workload token expires, below zero when it has; kind is file, which the platform keeps fresh, or asked, which is asked at each exchange.",
+		{name: "credfree.workload.time_to_expiry", unit: "s", about: "Time until a source's last workload token expires, zero or below when it has; kind is file, which the platform keeps fresh, and which has zero without a token that can be used, or asked, which is asked at each exchange.",
 			read: func(ctx context.Context, set setter) {
 				for name, source := range s.inForce().sources {
 					if until := source.lastExpiry(ctx); !until.IsZero() {

@@ -146,12 +146,16 @@ func (w *watched) stale() bool {
 }
 
 // lastExpiry is when the last token that there was expires, or expired: zero
-// before the first.
+// before the first. A file without a token that can be used counts as having one that
+// expires now: whoever renews it does not.
 func (w *watched) lastExpiry(ctx context.Context) time.Time {
 	if w.fresh { // the platform may have put another there since the last exchange
 		_, _ = w.Assertion(ctx) // readiness tells of what is wrong with it
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.fresh && w.err != nil {
+		return time.Now()
+	}
 	return w.known
 }

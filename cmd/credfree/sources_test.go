@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -174,5 +176,28 @@ func TestWatchedSource(t *testing.T) {
 		if test.source.calls != test.calls {
 			t.Errorf("%s: asked %d times, want %d", name, test.source.calls, test.calls)
 		}
+	}
+}
+
+// A file whose token cannot be used does not seem to have a good one for as long as the
+// last one was good for.
+func TestUnusableFileIsSeenInMetrics(t *testing.T) {
+	r := startService(t, func(string) string { return anyProcess() })
+	expiry := func() (seconds float64) {
+		_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
+		found := regexp.MustCompile(`credfree_workload_time_to_expiry_seconds\{kind="file",[^}]*\} (\S+)`).FindStringSubmatch(metrics)
+		if found == nil {
+			t.Fatalf("no such metric in %s", metrics)
+		}
+		seconds, err := strconv.ParseFloat(found[1], 64)
+		check(t, err)
+		return seconds
+	}
+	if got := expiry(); got < 600 {
+		t.Errorf("got %v of a fresh one", got)
+	}
+	check(t, r.lab.write("workload-token", "junk"))
+	if got := expiry(); got > 0 {
+		t.Errorf("got %v of a file without a token", got)
 	}
 }
