@@ -56,7 +56,8 @@ type sealed struct {
 }
 
 // NewChain returns a chain that goes on from the last whole line of a file, or
-// begins.
+// begins. Another chain in the same file, of whatever process, is an error: neither would
+// hold.
 func NewChain(cfg ChainConfig) (*Chain, error) {
 	if cfg.Sink == nil {
 		return nil, errors.New("a chain needs a sink")
@@ -65,6 +66,9 @@ func NewChain(cfg ChainConfig) (*Chain, error) {
 	c.file, _ = cfg.Sink.(*File)
 	if c.file == nil {
 		return c, nil
+	}
+	if err := c.file.keepOthersOut(); err != nil {
+		return nil, err
 	}
 	end, err := c.file.tail(tailBytes)
 	if err != nil {

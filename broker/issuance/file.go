@@ -26,6 +26,7 @@ type File struct {
 	failing bool       // the last line could not be written
 	size    int64      // of the file after the last write: a smaller one was truncated
 	unended bool       // the file ends inside a line
+	alone   bool       // nobody else may do as we do
 	fresh   bool       // it had nothing but newlines when it was opened, or was truncated, and still has
 }
 
@@ -58,12 +59,37 @@ func (f *File) open() error {
 		return errors.Join(err, file.Close())
 	}
 	if f.file != nil {
+		if old, err := f.file.Stat(); err == nil && os.SameFile(old, info) {
+			f.measure(info.Size(), info.Mode().IsRegular())
+			return file.Close()
+		}
+	}
+	if f.alone && info.Mode().IsRegular() {
+		if err := lock(file); err != nil {
+			return errors.Join(err, file.Close())
+		}
+	}
+	if f.file != nil {
 		// Each line was written, or refused, long before.
 		_ = f.file.Close()
 	}
 	f.file = file
 	f.measure(info.Size(), info.Mode().IsRegular())
 	return nil
+}
+
+var errLocked = errors.New("another broker chains its lines in this file: each needs a file of its own")
+
+// keepOthersOut lets nobody else who asks for the same write to the file, nor to those
+// that come in its place.
+func (f *File) keepOthersOut() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alone = true
+	if f.file == nil {
+		return nil
+	}
+	return f.named(lock(f.file))
 }
 
 // measure takes note of a file whose content somebody else has made.

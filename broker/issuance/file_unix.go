@@ -3,9 +3,19 @@
 package issuance
 
 import (
+	"errors"
 	"os"
 	"syscall"
 )
+
+// lock keeps others that lock the file out, until it is closed. What cannot be locked, as
+// on some network file systems, is left as it is.
+func lock(file *os.File) error {
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+		return errLocked
+	}
+	return nil
+}
 
 // state asks the kernel how many names a file has, and how long it is. It
 // allocates nothing.

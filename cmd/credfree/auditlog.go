@@ -64,7 +64,7 @@ func openAuditLog(c *cli.Context, stdout io.Writer) (*auditLog, error) {
 	}
 	var err error
 	if a.chain, err = issuance.NewChain(issuance.ChainConfig{Sink: a.sink, Key: key, Format: a.format}); err != nil {
-		return nil, errors.Join(fail(exitError, fmt.Errorf("the chain of the audit log cannot be continued: %w", err), "the broker has to be able to read the file, too"), a.close())
+		return nil, errors.Join(fail(exitError, fmt.Errorf("the chain of the audit log cannot be continued: %w", err), "the broker has to be able to read the file, too, and to have it alone"), a.close())
 	}
 	a.sink = a.chain
 	_ = a.chain.Begin() // when it cannot, it does so before the next line, or there is no line
