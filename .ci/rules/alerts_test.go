@@ -93,6 +93,8 @@ credfree_token_refreshes_total` + at + `,agent="b",reason="timeout"} 0+1x60`, 0}
 			{"dropped", `credfree_telemetry_spans_total` + at + `,outcome="dropped"} 0+5x60`, 1},
 			{"exported", `credfree_telemetry_spans_total` + at + `,outcome="exported"} 0+5x60`, 0},
 			{"metrics", `credfree_telemetry_export_failures_total` + at + `,signal="metrics"} 0+1x60`, 1},
+			{"audit records", `credfree_audit_exports_total` + at + `,outcome="dropped"} 0+5x60`, 1},
+			{"none of them", `credfree_audit_exports_total` + at + `,outcome="exported"} 0+5x60`, 0},
 		},
 		"CredfreeAgentExpires": {
 			{"next week", `credfree_agent_time_to_expiry_seconds` + at + `,agent="a"} 604800-60x61`, 1},

@@ -32,6 +32,8 @@ type started struct {
 
 func start(pattern string, args ...string) (*started, error) {
 	cmd := exec.Command(filepath.Join(folder, "credfree"), args...)
+	// Audit records for a collector are counted only where there is one, if only in name.
+	cmd.Env = append(os.Environ(), "OTEL_LOGS_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=http://127.0.0.1:1/v1/logs", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	out, in, err := os.Pipe()
 	if err != nil {

@@ -23,8 +23,8 @@ type auditExport struct {
 }
 
 // exportCounts are of log records, and of exports that failed. What is neither
-// exported nor failed waits, or was dropped because too much did.
-type exportCounts struct{ emitted, exported, failed, exports atomic.Int64 }
+// exported, failed nor dropped waits.
+type exportCounts struct{ emitted, exported, failed, dropped, exports atomic.Int64 }
 
 // logger is nil when the audit log is not exported.
 func (t *telemetry) logger() otellog.Logger {
@@ -46,9 +46,9 @@ func (t *telemetry) exportLogs(ctx context.Context, res *resource.Resource, comp
 		return fmt.Errorf("OTEL_LOGS_EXPORTER: %w", err)
 	}
 	t.exporters["logs"] = name
-	counts := &exportCounts{}
+	counts, room := &exportCounts{}, queueSize("OTEL_BLRP_MAX_QUEUE_SIZE", 2048) // the specification's default
 	t.logs = auditExport{counts: counts, provider: sdklog.NewLoggerProvider(sdklog.WithResource(res),
-		sdklog.WithProcessor(counted{counts}), sdklog.WithProcessor(sdklog.NewBatchProcessor(tallied{exporter, counts, complain})))}
+		sdklog.WithProcessor(counted{sdklog.NewBatchProcessor(tallied{exporter, counts, complain}), counts, room}))}
 	t.flush = append([]func(context.Context) error{t.logs.provider.Shutdown}, t.flush...)
 	return t.observeExport()
 }
@@ -63,12 +63,12 @@ func logExporter(ctx context.Context, name string) (sdklog.Exporter, error) {
 func (t *telemetry) observeExport() error {
 	meter, counts := t.meter(), t.logs.counts
 	records, err := meter.Int64ObservableCounter("credfree.audit.exports", metric.WithUnit("{record}"),
-		metric.WithDescription("Audit records for OTEL_LOGS_EXPORTER, by outcome; what was emitted and neither exported nor failed waits, or was dropped."))
+		metric.WithDescription("Audit records for OTEL_LOGS_EXPORTER, by outcome; what was emitted and nothing else yet waits, and what found too much waiting was dropped."))
 	if err != nil {
 		return err
 	}
 	_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		for outcome, count := range map[string]int64{"emitted": counts.emitted.Load(), "exported": counts.exported.Load(), "failed": counts.failed.Load()} {
+		for outcome, count := range map[string]int64{"emitted": counts.emitted.Load(), "exported": counts.exported.Load(), "failed": counts.failed.Load(), "dropped": counts.dropped.Load()} {
 			o.ObserveInt64(records, count, metric.WithAttributes(attribute.String("outcome", outcome)))
 		}
 		return nil
@@ -76,16 +76,22 @@ func (t *telemetry) observeExport() error {
 	return err
 }
 
-// counted is a processor that counts what comes in.
-type counted struct{ counts *exportCounts }
-
-func (c counted) Enabled(context.Context, sdklog.EnabledParameters) bool { return true }
-func (c counted) OnEmit(context.Context, *sdklog.Record) error {
-	c.counts.emitted.Add(1)
-	return nil
+// counted is the batch processor of the SDK behind a counter. The SDK drops what finds
+// its queue full and tells nobody; here it is dropped, and counted, before.
+type counted struct {
+	sdklog.Processor
+	counts *exportCounts
+	room   int64
 }
-func (c counted) Shutdown(context.Context) error   { return nil }
-func (c counted) ForceFlush(context.Context) error { return nil }
+
+func (c counted) OnEmit(ctx context.Context, record *sdklog.Record) error {
+	waiting := c.counts.emitted.Add(1) - c.counts.exported.Load() - c.counts.failed.Load() - c.counts.dropped.Load()
+	if waiting > c.room {
+		c.counts.dropped.Add(1)
+		return nil
+	}
+	return c.Processor.OnEmit(ctx, record)
+}
 
 // failures counts exports that failed.
 func (a auditExport) failures() int64 {

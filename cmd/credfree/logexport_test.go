@@ -111,3 +111,25 @@ func TestAuditExportThatFails(t *testing.T) {
 		t.Errorf("got %d lines, want 3", got)
 	}
 }
+
+// What a collector is too slow for is dropped, and counted: nothing is lost unseen.
+func TestAuditExportThatIsTooSlow(t *testing.T) {
+	release := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	t.Cleanup(slow.Close)
+	t.Cleanup(func() { close(release) }) // first
+	t.Setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", slow.URL+"/v1/logs")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_LOGS_EXPORTER", "otlp")
+	t.Setenv("OTEL_BLRP_MAX_QUEUE_SIZE", "4")
+	r := startService(t, func(string) string { return anyProcess() })
+	for range 10 {
+		r.token(t, graphScope)
+	}
+	_, metrics := do(t, http.MethodGet, "http://"+r.adminAddr()+"/metrics", "")
+	for _, want := range []string{`credfree_audit_exports_total{outcome="emitted"} 10`, `credfree_audit_exports_total{outcome="dropped"} 6`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s in the metrics", want)
+		}
+	}
+}

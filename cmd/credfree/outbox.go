@@ -25,12 +25,17 @@ type outbox struct {
 }
 
 func newOutbox(exporter sdktrace.SpanExporter, complain func(string, error)) *outbox {
-	o := &outbox{exporter: exporter, complain: complain, room: sdktrace.DefaultMaxQueueSize}
-	if size, err := strconv.ParseInt(os.Getenv("OTEL_BSP_MAX_QUEUE_SIZE"), 10, 32); err == nil && size > 0 {
-		o.room = size
-	}
+	o := &outbox{exporter: exporter, complain: complain, room: queueSize("OTEL_BSP_MAX_QUEUE_SIZE", sdktrace.DefaultMaxQueueSize)}
 	o.SpanProcessor = sdktrace.NewBatchSpanProcessor(countedSpans{o})
 	return o
+}
+
+// queueSize is the room of a queue of the SDK's.
+func queueSize(variable string, usual int64) int64 {
+	if size, err := strconv.ParseInt(os.Getenv(variable), 10, 32); err == nil && size > 0 {
+		return size
+	}
+	return usual
 }
 
 // OnEnd implements sdktrace.SpanProcessor.
