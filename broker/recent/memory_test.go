@@ -199,6 +199,24 @@ func TestMinutes(t *testing.T) {
 	}
 }
 
+// A clock that was ahead for a while, and was put right, leaves the hour as it is.
+func TestMinutesOfAClockThatWasAhead(t *testing.T) {
+	m := recent.New(began)
+	for _, ahead := range []time.Duration{24 * time.Hour, 0} {
+		for n := range recent.Hour {
+			i := issuance(0)
+			i.Start = began.Add(ahead + time.Duration(n)*time.Minute)
+			m.Add(i)
+			m.AddRefresh(i.Start, time.Millisecond, "", true)
+		}
+	}
+	for n, got := range m.Minutes(began.Add((recent.Hour - 1) * time.Minute)) {
+		if got.Allowed != 1 || got.Refreshes != 1 {
+			t.Errorf("minute %d: got %+v, want one issuance and one refresh", n, got)
+		}
+	}
+}
+
 func TestUses(t *testing.T) {
 	m := recent.New(began)
 	for n := range 3 {

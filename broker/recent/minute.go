@@ -34,14 +34,11 @@ type minute struct {
 	sum time.Duration
 }
 
-// minute is where what ended at a time is counted; nil: the clock was put back, and
-// it is too old.
+// minute is where what ended just now is counted. It takes the place of another
+// minute, also of a later one: the clock was ahead then, and has been put right.
 func (m *minutes) minute(ended time.Time) *minute {
 	at := ended.Unix() / 60
 	slot := &m[uint64(at)%Hour]
-	if slot.at > at {
-		return nil
-	}
 	if slot.at != at {
 		*slot = minute{at: at}
 	}
@@ -50,9 +47,6 @@ func (m *minutes) minute(ended time.Time) *minute {
 
 func (m *minutes) count(i *Issuance) {
 	slot := m.minute(i.End())
-	if slot == nil {
-		return
-	}
 	switch i.Decision {
 	case Allow:
 		slot.Allowed++
@@ -76,9 +70,6 @@ func (m *Memory) AddRefresh(start time.Time, took time.Duration, reason string, 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	slot := m.minutes.minute(start.Add(took))
-	if slot == nil {
-		return
-	}
 	slot.Refreshes++
 	if reason != "" {
 		slot.RefreshesFailed++
