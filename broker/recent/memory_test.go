@@ -170,6 +170,8 @@ func TestMinutes(t *testing.T) {
 	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 10*time.Millisecond })
 	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 30*time.Millisecond })
 	add(0, func(i *recent.Issuance) { i.Cache, i.Decision = "", recent.Deny })
+	add(0, func(i *recent.Issuance) { i.Decision, i.Reason = recent.Deny, "scope_not_allowed" }) // by a policy that came in between: not handed out
+	add(0, func(i *recent.Issuance) { i.Decision, i.Reason = recent.Fail, "audit_unavailable" }) // the same
 	add(time.Minute, func(i *recent.Issuance) {
 		i.Cache, i.Asked, i.Decision, i.Reason = "miss", true, recent.Fail, "entra_throttled"
 	})
@@ -184,7 +186,7 @@ func TestMinutes(t *testing.T) {
 		t.Fatalf("got %d", len(minutes))
 	}
 	want := []recent.Minute{
-		{Start: began, Allowed: 3, Denied: 1, Hits: 1, Exchanges: 2, Mean: 20 * time.Millisecond, Slowest: 30 * time.Millisecond},
+		{Start: began, Allowed: 3, Denied: 2, Failed: 1, Hits: 1, Exchanges: 2, Mean: 20 * time.Millisecond, Slowest: 30 * time.Millisecond},
 		{Start: began.Add(time.Minute), Failed: 3, Exchanges: 3, Refreshes: 4, RefreshesFailed: 3, Mean: 2 * time.Millisecond, Slowest: 3 * time.Millisecond, Errors: 2, Throttled: 2},
 	}
 	if diff := cmp.Diff(want, minutes[recent.Hour-2:]); diff != "" {

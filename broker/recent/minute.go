@@ -50,13 +50,13 @@ func (m *minutes) count(i *Issuance) {
 	switch i.Decision {
 	case Allow:
 		slot.Allowed++
+		if i.Cache == "hit" {
+			slot.Hits++
+		}
 	case Deny:
 		slot.Denied++
 	default:
 		slot.Failed++
-	}
-	if i.Cache == "hit" {
-		slot.Hits++
 	}
 	if i.Asked {
 		slot.exchanged(i.Took)
