@@ -292,6 +292,38 @@ func TestExpressionsHaveAnAnswer(t *testing.T) {
 	}
 }
 
+// What was handed out is what was allowed, and no inspection.
+func TestPanelsOfWhatWasHandedOut(t *testing.T) {
+	const at = `credfree_token_requests_total{namespace="n",agent="a",`
+	storage := promqltest.LoadedStorage(t, `load 1m
+  `+at+`decision="allow",cache="hit",grant="client_credentials"} 0+60x60
+  `+at+`decision="allow",cache="miss",grant="client_credentials"} 0+60x60
+  `+at+`decision="error",cache="hit",grant="client_credentials"} 0+600x60
+  `+at+`decision="allow",cache="",grant="inspection"} 0+600x60
+`)
+	defer storage.Close()
+	want := map[string]float64{"Tokens handed out, by agent": 2, "Share of hits": .5}
+	for _, x := range dashboard(t) {
+		value, ok := want[x.where]
+		if !ok {
+			continue
+		}
+		delete(want, x.where)
+		q, err := engine(t).NewInstantQuery(t.Context(), storage, nil, x.text, time.Unix(0, 0).Add(50*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		vector, err := q.Exec(t.Context()).Vector()
+		if err != nil || len(vector) != 1 || vector[0].F != value {
+			t.Errorf("%s: got %v, %v, want %g", x.where, vector, err, value)
+		}
+		q.Close()
+	}
+	if len(want) > 0 {
+		t.Errorf("there are no panels of %v", want)
+	}
+}
+
 func fromElsewhere(expr string) bool {
 	for name := range elsewhere {
 		if strings.Contains(expr, name) {
