@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
@@ -240,5 +242,33 @@ func TestRefreshesAreSeen(t *testing.T) {
 	}
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, "agent=researcher client_id=a1d4c0de reason=entra_throttled") {
 		t.Errorf("got the log %q", got)
+	}
+}
+
+// An inspection is counted and remembered, and hands out no token whose age would be
+// of interest.
+func TestInspectionsAreNoTokens(t *testing.T) {
+	memory, reader := recent.New(time.Now()), sdkmetric.NewManualReader()
+	recorder, err := issuance.NewRecorder(issuance.Config{Audit: io.Discard, Memory: memory, Meter: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)).Meter("x")})
+	check(t, err)
+	now := time.Now()
+	check(t, recorder.Close(t.Context(), &issuance.Record{ID: "1", Start: now, Agent: "a", Decision: issuance.Allow, Cache: issuance.Hit, ExpiresAt: now.Add(time.Hour), Age: time.Minute}))
+	check(t, recorder.Close(t.Context(), &issuance.Record{ID: "2", Start: now, Agent: "a", Decision: issuance.Allow, Inspection: true, ExpiresAt: now.Add(time.Hour)}))
+	var got metricdata.ResourceMetrics
+	check(t, reader.Collect(t.Context(), &got))
+	var ages uint64
+	for _, m := range got.ScopeMetrics[0].Metrics {
+		if histogram, ok := m.Data.(metricdata.Histogram[float64]); ok && m.Name == "credfree.token.age" {
+			ages += histogram.DataPoints[0].Count
+		}
+	}
+	if ages != 1 {
+		t.Errorf("got the ages of %d tokens, want that of one", ages)
+	}
+	if i, ok := memory.Get("2"); !ok || !i.Inspected() {
+		t.Errorf("got %+v, want an inspection", i)
+	}
+	if i, ok := memory.Get("1"); !ok || i.Inspected() {
+		t.Errorf("got %+v, want an issuance", i)
 	}
 }

@@ -85,7 +85,7 @@ func (m *metrics) count(ctx context.Context, rec *Record, took time.Duration) {
 	s := m.of(labels{rec.Agent, rec.Door, rec.Grant, rec.Reason, rec.Decision, rec.Cache})
 	s.requests.Add(1)
 	m.duration.Record(ctx, took.Seconds(), s.record...)
-	if !rec.ExpiresAt.IsZero() && rec.Decision == Allow {
+	if !rec.ExpiresAt.IsZero() && rec.Decision == Allow && !rec.Inspection {
 		m.age.Record(ctx, rec.Age.Seconds())
 	}
 }

@@ -90,6 +90,7 @@ type Issuance struct {
 	UserHash     string   `json:"user_hash,omitempty"` // in the place of the two, where users are hashed
 	UserClient   string   `json:"user_client_id,omitempty"`
 	Session      bool     `json:"session,omitempty"`
+	Inspection   bool     `json:"inspection,omitempty"` // asked what a token says, and for none
 
 	Decision string `json:"decision"`
 	Reason   string `json:"reason,omitempty"`
@@ -173,6 +174,9 @@ func (i *Issuance) Scope() string { return strings.Join(i.Scopes, " ") }
 // Plain says that a token was handed out from the cache, and nothing else was
 // done: such issuances are many, and have no spans but their own.
 func (i *Issuance) Plain() bool { return i.Decision == Allow && i.Cache == "hit" }
+
+// Inspected says that the agent was told what a token says, and was handed out none.
+func (i *Issuance) Inspected() bool { return i.Inspection && i.Decision == Allow }
 
 // size is what the texts but the id count against the bound. Some of them are
 // shared with others, and counted all the same.

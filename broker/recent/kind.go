@@ -52,7 +52,7 @@ func (k *kind) has(i *Issuance) bool {
 		o.Door == i.Door && o.Grant == i.Grant &&
 		o.SaidAgentID == i.SaidAgentID && o.SaidAgentName == i.SaidAgentName && o.SaidConversation == i.SaidConversation &&
 		o.Identity == i.Identity && o.Member == i.Member && o.Tenant == i.Tenant && o.ClientID == i.ClientID && slices.Equal(o.Scopes, i.Scopes) && o.API == i.API &&
-		o.OnBehalfOf == i.OnBehalfOf && o.UserTenant == i.UserTenant && o.UserObjectID == i.UserObjectID && o.UserHash == i.UserHash && o.UserClient == i.UserClient && o.Session == i.Session &&
+		o.OnBehalfOf == i.OnBehalfOf && o.UserTenant == i.UserTenant && o.UserObjectID == i.UserObjectID && o.UserHash == i.UserHash && o.UserClient == i.UserClient && o.Session == i.Session && o.Inspection == i.Inspection &&
 		o.Decision == i.Decision && o.Reason == i.Reason && o.Rule == i.Rule && o.Hint == i.Hint && o.Audited == i.Audited && o.FirstUse == i.FirstUse && o.Revision == i.Revision &&
 		sameSteps(o.Steps, i.Steps) &&
 		o.Cache == i.Cache && o.Asked == i.Asked && o.TokenKind == i.TokenKind && o.ExpiresAt.Equal(i.ExpiresAt) && o.UniqueID == i.UniqueID &&

@@ -172,6 +172,7 @@ func TestMinutes(t *testing.T) {
 	add(0, func(i *recent.Issuance) { i.Cache, i.Decision = "", recent.Deny })
 	add(0, func(i *recent.Issuance) { i.Decision, i.Reason = recent.Deny, "scope_not_allowed" }) // by a policy that came in between: not handed out
 	add(0, func(i *recent.Issuance) { i.Decision, i.Reason = recent.Fail, "audit_unavailable" }) // the same
+	add(0, func(i *recent.Issuance) { i.Inspection, i.Cache = true, "" })
 	add(time.Minute, func(i *recent.Issuance) {
 		i.Cache, i.Asked, i.Decision, i.Reason = "miss", true, recent.Fail, "entra_throttled"
 	})
@@ -186,7 +187,7 @@ func TestMinutes(t *testing.T) {
 		t.Fatalf("got %d", len(minutes))
 	}
 	want := []recent.Minute{
-		{Start: began, Allowed: 3, Denied: 2, Failed: 1, Hits: 1, Exchanges: 2, Mean: 20 * time.Millisecond, Slowest: 30 * time.Millisecond},
+		{Start: began, Allowed: 3, Inspected: 1, Denied: 2, Failed: 1, Hits: 1, Exchanges: 2, Mean: 20 * time.Millisecond, Slowest: 30 * time.Millisecond},
 		{Start: began.Add(time.Minute), Failed: 3, Exchanges: 3, Refreshes: 4, RefreshesFailed: 3, Mean: 2 * time.Millisecond, Slowest: 3 * time.Millisecond, Errors: 2, Throttled: 2},
 	}
 	if diff := cmp.Diff(want, minutes[recent.Hour-2:]); diff != "" {
@@ -229,6 +230,9 @@ func TestUses(t *testing.T) {
 		i.Decision, i.Scopes = decision, []string{"https://vault.azure.net/.default"}
 		m.Add(i)
 	}
+	inspection := issuance(5)
+	inspection.Inspection, inspection.Cache = true, ""
+	m.Add(inspection)
 	nobody := issuance(6)
 	nobody.Agent, nobody.Decision = "", recent.Deny
 	m.Add(nobody)
@@ -238,7 +242,7 @@ func TestUses(t *testing.T) {
 		m.Add(i)
 	}
 	uses, uncounted := m.Uses()
-	want := recent.AgentUse{Name: "researcher", Allowed: 3, Denied: 1, Failed: 1, Last: began.Add(5 * time.Second), Rights: []recent.RightUse{
+	want := recent.AgentUse{Name: "researcher", Allowed: 3, Inspected: 1, Denied: 1, Failed: 1, Last: began.Add(5 * time.Second), Rights: []recent.RightUse{
 		{Scope: "https://graph.microsoft.com/.default", Count: 3, Last: began.Add(2 * time.Second)},
 	}}
 	if diff := cmp.Diff(want, uses["researcher"]); diff != "" {
@@ -281,6 +285,11 @@ func TestTraces(t *testing.T) {
 	}
 	if got := m.Trace(recent.TraceID{}); len(got.Spans) > 0 {
 		t.Errorf("the trace of nobody has %d spans", len(got.Spans))
+	}
+	inspection := issuance(9)
+	inspection.Inspection = true
+	if got := inspection.Below(nil); len(got) != 1 || got[0].Name != "token.inspect" {
+		t.Errorf("got %+v", got)
 	}
 	untraced := issuance(9)
 	untraced.TraceID, untraced.SpanID = recent.TraceID{}, recent.SpanID{}

@@ -8,7 +8,8 @@ import (
 // Minute is what happened within one minute.
 type Minute struct {
 	Start           time.Time `json:"time"`
-	Allowed         int       `json:"allowed"`
+	Allowed         int       `json:"allowed"`   // tokens handed out
+	Inspected       int       `json:"inspected"` // told what a token says
 	Denied          int       `json:"denied"`
 	Failed          int       `json:"failed"`
 	Hits            int       `json:"cache_hits"` // of those allowed
@@ -47,13 +48,15 @@ func (m *minutes) minute(ended time.Time) *minute {
 
 func (m *minutes) count(i *Issuance) {
 	slot := m.minute(i.End())
-	switch i.Decision {
-	case Allow:
+	switch {
+	case i.Inspected():
+		slot.Inspected++
+	case i.Decision == Allow:
 		slot.Allowed++
 		if i.Cache == "hit" {
 			slot.Hits++
 		}
-	case Deny:
+	case i.Decision == Deny:
 		slot.Denied++
 	default:
 		slot.Failed++

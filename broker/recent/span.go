@@ -171,6 +171,9 @@ func (m *Memory) Trace(id TraceID) Trace {
 // Span is the span of the issuance itself, made from its record.
 func (i *Issuance) Span() Span {
 	s := Span{TraceID: i.TraceID, SpanID: i.SpanID, Parent: i.Parent, Name: "token.issue", Start: i.Start, Took: i.Took, Issuance: i.ID}
+	if i.Inspection {
+		s.Name = "token.inspect"
+	}
 	if i.Decision == Fail {
 		s.Error = i.Reason
 	}

@@ -9,12 +9,13 @@ import (
 
 // AgentUse is what one agent has done since the start.
 type AgentUse struct {
-	Name    string     `json:"agent"`
-	Allowed int64      `json:"allowed"`
-	Denied  int64      `json:"denied"`
-	Failed  int64      `json:"failed"`
-	Last    time.Time  `json:"last"` // request, whatever its answer
-	Rights  []RightUse `json:"rights"`
+	Name      string     `json:"agent"`
+	Allowed   int64      `json:"allowed"`   // tokens handed out
+	Inspected int64      `json:"inspected"` // told what a token says
+	Denied    int64      `json:"denied"`
+	Failed    int64      `json:"failed"`
+	Last      time.Time  `json:"last"` // request, whatever its answer
+	Rights    []RightUse `json:"rights"`
 }
 
 // RightUse is how often an agent got a scope.
@@ -50,12 +51,15 @@ func (m *Memory) use(k *kind, at time.Time) {
 		return
 	}
 	a.Last = at
-	switch k.of.Decision {
-	case Deny:
+	switch {
+	case k.of.Decision == Deny:
 		a.Denied++
 		return
-	case Fail:
+	case k.of.Decision == Fail:
 		a.Failed++
+		return
+	case k.of.Inspected():
+		a.Inspected++
 		return
 	}
 	a.Allowed++
