@@ -190,6 +190,15 @@ func TestPages(t *testing.T) {
 	if status, text := o.ask(t, http.MethodGet, "/?decision=maybe", "", browser...); status != http.StatusBadRequest || !strings.Contains(text, "decision is allow, deny or error") {
 		t.Errorf("a wrong filter: got %d", status)
 	}
+	i.Asked = true
+	held := issuance(3)
+	held.Decision, held.Reason = recent.Fail, "entra_throttled"
+	for _, i := range []*recent.Issuance{&i, &held} {
+		i.ID = strings.Repeat(i.ID[31:], 32)
+		o.memory.Add(i)
+	}
+	look("/issuances/"+i.ID, "answered within 3.00 ms by an exchange of its own.")
+	look("/issuances/"+held.ID, "answered within 3.00 ms; Entra was not asked for the token.")
 	i.Number, i.Revision = 0, "older"
 	i.ID = strings.Repeat("e", 32)
 	o.memory.Add(&i)
