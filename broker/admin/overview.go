@@ -100,11 +100,21 @@ type RightView struct {
 	Last       time.Time `json:"last_used,omitzero"`
 }
 
+// Granted counts the rights that the policy grants: audit mode, and an earlier
+// policy, let agents use others.
+func (a *AgentView) Granted() int {
+	return a.count(func(r RightView) bool { return r.Granted })
+}
+
 // Unused counts the rights that were granted and not used since the start.
 func (a *AgentView) Unused() int {
+	return a.count(func(r RightView) bool { return r.Granted && r.Count == 0 })
+}
+
+func (a *AgentView) count(is func(RightView) bool) int {
 	n := 0
 	for _, r := range a.Rights {
-		if r.Granted && r.Count == 0 {
+		if is(r) {
 			n++
 		}
 	}

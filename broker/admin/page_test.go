@@ -32,7 +32,7 @@ func overview() admin.Overview {
 		Version: "v1", Policy: admin.PolicyView{Revision: "abc123", Since: time.Now(), Warnings: []admin.Warning{{Line: 3, Path: "agents.a", Text: "a warning", Hint: "a hint"}},
 			Error: "credfree.yaml:1:1: broken", Changed: time.Now()},
 		Agents: []admin.AgentView{{Name: "researcher", Owner: "team@contoso.com", Expires: "2027-01-01", DaysLeft: 12, Identities: []string{"one"}, Callers: []string{"tcp, uid 10001"},
-			Rights: []admin.RightView{{Scope: "https://graph.microsoft.com/.default", Granted: true, Rule: "agents.researcher.allow.scopes[0]"}}}},
+			Rights: []admin.RightView{{Scope: "https://graph.microsoft.com/.default", Granted: true, Rule: "agents.researcher.allow.scopes[0]"}, {Scope: "https://vault.azure.net/.default", Count: 3}}}},
 	}
 }
 
