@@ -83,7 +83,8 @@ type AgentView struct {
 	UsersPerM  int         `json:"on_behalf_of_per_minute,omitempty"`
 	Callers    []string    `json:"callers"`
 	Users      []string    `json:"on_behalf_of,omitempty"` // the rules about users, in words
-	Allowed    int64       `json:"allowed"`
+	Allowed    int64       `json:"allowed"`                // tokens handed out
+	Inspected  int64       `json:"inspected"`              // told what a token says
 	Denied     int64       `json:"denied"`
 	Failed     int64       `json:"failed"`
 	Last       time.Time   `json:"last_used,omitzero"`

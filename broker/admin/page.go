@@ -160,13 +160,20 @@ var words = template.FuncMap{
 	"dur":      duration,
 	"person":   person,
 	"join":     func(list []string) string { return strings.Join(list, ", ") },
-	"decision": func(d string) mark { return marks[d] },
+	"decision": decision,
 	"spaced":   func(word string) string { return strings.ReplaceAll(word, "_", " ") },
 	"bytes":    size,
 }
 
 // mark is how a decision looks: never by its colour alone.
 type mark struct{ Sign, Word, Class string }
+
+func decision(i *recent.Issuance) mark {
+	if i.Inspected() {
+		return mark{"i", "inspected", "inspect"}
+	}
+	return marks[i.Decision]
+}
 
 var marks = map[string]mark{
 	recent.Allow: {"✓", "allowed", "allow"},

@@ -233,6 +233,42 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// An inspection is shown as one, and not as a token that was handed out.
+func TestInspectionsAreShownAsSuch(t *testing.T) {
+	o := newOperators(t)
+	ofUser, own, refused, issued := issuance(1), issuance(2), issuance(3), issuance(4)
+	for _, i := range []*recent.Issuance{&ofUser, &own, &refused} {
+		i.Inspection, i.Cache, i.ExpiresAt = true, "", time.Now().Add(time.Hour)
+	}
+	ofUser.Scopes, own.TokenKind = nil, "app"
+	refused.Decision, refused.Reason, refused.ExpiresAt = recent.Deny, "user_token_invalid", time.Time{}
+	issued.Cache, issued.TokenKind, issued.ExpiresAt = "hit", "user", time.Now().Add(time.Hour)
+	for _, i := range []*recent.Issuance{&ofUser, &own, &refused, &issued} {
+		o.memory.Add(i)
+	}
+	look := func(path string, want, not []string) {
+		t.Helper()
+		_, text := o.ask(t, http.MethodGet, path, "", browser...)
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%s lacks %q", path, w)
+			}
+		}
+		for _, n := range not {
+			if strings.Contains(text, n) {
+				t.Errorf("%s has %q", path, n)
+			}
+		}
+	}
+	const allowed, inspected, denied = "</span> allowed</span>", "</span> inspected</span>", "</span> denied</span>"
+	look("/?scope=graph&decision=allow", []string{inspected, allowed}, nil)
+	look("/issuances/"+ofUser.ID, []string{inspected, "<dt>Inspected token</dt><dd>a user's own, good until", "what a token says, and for none", "token.inspect"}, []string{allowed, "token.issue", "<dt>Token</dt>"})
+	look("/issuances/"+own.ID, []string{inspected, "<dt>Inspected token</dt><dd>app token, good until"}, []string{allowed})
+	look("/issuances/"+refused.ID, []string{denied, "what a token says, and for none"}, []string{inspected})
+	look("/issuances/"+issued.ID, []string{allowed, "<dt>Token</dt><dd>user token, good until", "token.issue"}, []string{inspected, "for none"})
+	look("/health", []string{"1 allowed, 1 denied, 0 failed, 2 inspected", "1 of 1 tokens from the cache (100 %)"}, nil)
+}
+
 // Who is neither the broker's own user nor root, nor presents the key, sees
 // nothing; nor does a foreign page in an operator's browser.
 func TestOperatorsOnly(t *testing.T) {

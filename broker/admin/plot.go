@@ -46,13 +46,15 @@ func plots(minutes []recent.Minute) []plot {
 		sum.Allowed, sum.Denied, sum.Failed, sum.Hits = sum.Allowed+m.Allowed, sum.Denied+m.Denied, sum.Failed+m.Failed, sum.Hits+m.Hits
 		sum.Exchanges, sum.Errors, sum.Throttled = sum.Exchanges+m.Exchanges, sum.Errors+m.Errors, sum.Throttled+m.Throttled
 		sum.Refreshes, sum.RefreshesFailed = sum.Refreshes+m.Refreshes, sum.RefreshesFailed+m.RefreshesFailed
+		sum.Inspected += m.Inspected
 		sum.Slowest = max(sum.Slowest, m.Slowest)
 	}
 	all := []plot{
-		stack("Requests", fmt.Sprintf("%d allowed, %d denied, %d failed", sum.Allowed, sum.Denied, sum.Failed), "no requests", " a minute at most", minutes,
+		stack("Requests", requestWords(sum), "no requests", " a minute at most", minutes,
 			layer{"allow", "allowed", count(func(m recent.Minute) int { return m.Allowed }), whole},
 			layer{"deny", "denied", count(func(m recent.Minute) int { return m.Denied }), whole},
-			layer{"fail", "failed", count(func(m recent.Minute) int { return m.Failed }), whole}),
+			layer{"fail", "failed", count(func(m recent.Minute) int { return m.Failed }), whole},
+			layer{"other", "inspected", count(func(m recent.Minute) int { return m.Inspected }), whole}),
 		stack("Cache", cacheWords(sum), "no tokens handed out", " a minute at most", minutes,
 			layer{"hit", "from the cache", count(func(m recent.Minute) int { return m.Hits }), whole},
 			layer{"other", "fetched or joined", count(func(m recent.Minute) int { return m.Allowed - m.Hits }), whole}),
@@ -64,6 +66,14 @@ func plots(minutes []recent.Minute) []plot {
 			layer{"fail", "other errors", count(func(m recent.Minute) int { return m.Errors - m.Throttled }), whole}),
 	}
 	return all
+}
+
+func requestWords(sum recent.Minute) string {
+	words := fmt.Sprintf("%d allowed, %d denied, %d failed", sum.Allowed, sum.Denied, sum.Failed)
+	if sum.Inspected > 0 {
+		words += fmt.Sprintf(", %d inspected", sum.Inspected)
+	}
+	return words
 }
 
 func cacheWords(sum recent.Minute) string {

@@ -125,7 +125,7 @@ func agentViews(p *policy.Policy, uses map[string]recent.AgentUse) []admin.Agent
 func agentView(a *policy.Agent, use recent.AgentUse) admin.AgentView {
 	v := admin.AgentView{
 		Name: a.Name, Owner: a.Owner, Blocked: a.Blocked, Audit: a.Audit, CallOnly: !a.RawToken, PerMinute: a.Limits.PerMinute, UsersPerM: a.Limits.OnBehalfOfPerMinute,
-		Callers: []string{}, Users: userRules(a.OnBehalfOf), Allowed: use.Allowed, Denied: use.Denied, Failed: use.Failed, Last: use.Last, Rights: rightViews(a, use),
+		Callers: []string{}, Users: userRules(a.OnBehalfOf), Allowed: use.Allowed, Inspected: use.Inspected, Denied: use.Denied, Failed: use.Failed, Last: use.Last, Rights: rightViews(a, use),
 	}
 	if a.Default != "" {
 		v.Identities = []string{a.Default}
