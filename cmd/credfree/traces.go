@@ -72,6 +72,9 @@ func listTraces(std stdio, found admin.Issuances) error {
 		i := &found.Issuances[n]
 		line := fmt.Sprintf("%s  %s  %-5s  %-12s  %-6s  %.2f ms",
 			i.Start.UTC().Format(time.TimeOnly), i.ID, i.Decision, cut(dash(i.Agent), 12), dash(i.Cache), float64(i.Took.Microseconds())/1000)
+		if i.Inspected() {
+			line += "  inspected"
+		}
 		_, err := fmt.Fprintln(std.out, visible(line))
 		if err != nil {
 			return err
@@ -144,7 +147,11 @@ func describeTrace(d *admin.Detail) string {
 	line("agent", dash(i.Agent))
 	line("user", i.User())
 	line("scope", i.Scope())
-	line("decision", strings.TrimSpace(i.Decision+" "+i.Reason))
+	decision := i.Decision
+	if i.Inspected() {
+		decision += ", inspected"
+	}
+	line("decision", strings.TrimSpace(decision+" "+i.Reason))
 	line("rule", i.Rule)
 	line("hint", i.Hint)
 	line("policy", i.Revision)

@@ -38,6 +38,30 @@ func TestIssuanceLineFits(t *testing.T) {
 	}
 }
 
+// An inspection is told from a token that was handed out.
+func TestInspectionsAreToldApart(t *testing.T) {
+	i := recent.Issuance{ID: "1", Agent: "a", Decision: recent.Allow, Inspection: true, UserTenant: "t", UserObjectID: "0be5e000-1"}
+	refused := i
+	refused.Decision, refused.Reason = recent.Deny, "user_token_invalid"
+	var listed bytes.Buffer
+	check(t, listTraces(stdio{out: &listed, err: &listed}, admin.Issuances{Issuances: []recent.Issuance{i, refused}}))
+	detail := describeTrace(&admin.Detail{Issuance: i, Spans: []recent.Span{i.Span()}})
+	for text, want := range map[string]string{
+		issuanceLine(&i, false, 0):       "00:00:00 allow a            -       0.00 ms inspected @0be5e000",
+		issuanceLine(&refused, false, 0): "00:00:00 deny  a            -       0.00 ms user_token_invalid @0be5e000",
+		listed.String():                  "00:00:00  1  allow  a             -       0.00 ms  inspected\n00:00:00  1  deny   a             -       0.00 ms\n",
+	} {
+		if text != want {
+			t.Errorf("got %q, want %q", text, want)
+		}
+	}
+	for _, want := range []string{"decision        allow, inspected\n", "└─ token.inspect "} {
+		if !strings.Contains(detail, want) {
+			t.Errorf("got\n%s\nwithout %q", detail, want)
+		}
+	}
+}
+
 // Whoever listens in a broker's place writes nothing to a terminal but text, and
 // spans that go in circles end.
 func TestOperatorsTerminalIsSafe(t *testing.T) {

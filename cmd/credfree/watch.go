@@ -187,7 +187,7 @@ const lineWidth = 80
 
 // issuanceLine is an issuance in width columns, if that is not 0: when, the decision,
 // the agent, how the token was come by, how long it took, and for whom, why not and
-// what.
+// what; or that a token was only inspected.
 func issuanceLine(i *recent.Issuance, colour bool, width int) string {
 	decision := visible(fmt.Sprintf("%-5s", i.Decision))
 	if colour {
@@ -200,6 +200,9 @@ func issuanceLine(i *recent.Issuance, colour bool, width int) string {
 	}
 	if i.Reason != "" {
 		rest = i.Reason + " " + rest
+	}
+	if i.Inspected() {
+		rest = "inspected " + rest
 	}
 	rest = strings.TrimSpace(rest)
 	agent := dash(i.Agent)
