@@ -53,8 +53,11 @@ func (b *Broker) Introspect(ctx context.Context, req Request, token secret.Text)
 	question := g.question(evidence, Request{Agent: req.Agent, Identity: key.Identity, Scope: key.Scopes, OnBehalfOf: known.user != nil}, rec.Start)
 	question.User = known.user
 	decision := g.Policy.Decide(question)
-	if decision.Allowed && !g.permits(key.Agent, key.Identity, key.Tenant, key.Client, key.Scopes, known.user != nil) {
+	switch {
+	case decision.Allowed && !g.permits(key.Agent, key.Identity, key.Tenant, key.Client, key.Scopes, known.user != nil):
 		decision.Allowed, decision.Reason = false, policy.IdentityNotAllowed
+	case b.cfg.Recorder.Remembers():
+		rec.Steps = stepsOf(g.Policy.Explain(question))
 	}
 	b.describe(rec, g, decision, known.verified(), Request{Scope: key.Scopes})
 	var err error

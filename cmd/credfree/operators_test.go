@@ -99,6 +99,39 @@ func TestOperatorsSeeTheDecision(t *testing.T) {
 	}
 }
 
+// Whoever asks what the agent's own token says is told by a decision, too, and uses no
+// right.
+func TestOperatorsSeeInspections(t *testing.T) {
+	r := startService(t, func(string) string { return anyProcess() })
+	_, text := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/token", "grant_type=client_credentials&scope="+graphScope)
+	var got struct {
+		Token string `json:"access_token"`
+	}
+	check(t, json.NewDecoder(strings.NewReader(text)).Decode(&got))
+	if _, text := do(t, http.MethodPost, "http://"+r.agentsAddr()+"/oauth2/introspect", "token="+got.Token); !strings.Contains(text, `"active":true`) {
+		t.Fatalf("got %s", text)
+	}
+	all := r.details(t)
+	d := all[len(all)-1]
+	if !d.Issuance.Inspected() || d.Spans[0].Name != "token.inspect" {
+		t.Errorf("got %+v", d)
+	}
+	if diff := cmp.Diff(all[0].Steps[:4], d.Steps); diff != "" { // none hands out a token
+		t.Errorf("(-of the token +of the inspection):\n%s", diff)
+	}
+	var state admin.Overview
+	_, text = do(t, http.MethodGet, "http://"+r.adminAddr()+"/state", "")
+	check(t, json.NewDecoder(strings.NewReader(text)).Decode(&state))
+	agent := state.Agents[0]
+	uses := int64(0)
+	for _, right := range agent.Rights {
+		uses += right.Count
+	}
+	if agent.Allowed != 1 || agent.Inspected != 1 || uses != 1 {
+		t.Errorf("got %+v", agent)
+	}
+}
+
 // An exchange has its waterfall though nothing is exported, and a plain hit
 // costs no span.
 func TestSpansStayHere(t *testing.T) {
