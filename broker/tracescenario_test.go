@@ -57,6 +57,28 @@ var traced = map[string]func(t *testing.T, w *world){
 		_, err := w.look(as(t, 10001), w.userToken(t, nil), "")
 		check(t, err)
 	},
+	"inspected-own": func(t *testing.T, w *world) {
+		w.inspectOwn(t, onSocket(t, "/run/credfree/researcher.sock", 10001), broker.Request{Scope: graph})
+	},
+	"inspected-own-agent": func(t *testing.T, w *world) {
+		w.use(t, assistant(""))
+		w.inspectOwn(t, as(t, 10001), broker.Request{Identity: "agent", Scope: graph})
+	},
+	"inspected-own-audited": func(t *testing.T, w *world) {
+		w.use(t, assistant("    mode: audit\n"))
+		w.inspectOwn(t, as(t, 10001), broker.Request{Scope: vault})
+	},
+	"inspected-own-hashed": func(t *testing.T, w *world) {
+		w.useRecording(t, assistant(""), "users: hashed\n")
+		w.inspectOwn(t, as(t, 10001), broker.Request{OnBehalfOf: true, UserToken: w.userToken(t, nil), Scope: userRead})
+	},
+	"inspection-failed": func(t *testing.T, w *world) {
+		w.keysThrough(t, func(*http.Request) error { return errors.New("unreachable") })
+		w.use(t, assistant(""))
+		if _, err := w.look(as(t, 10001), w.userToken(t, nil), ""); err == nil {
+			t.Error("it was told")
+		}
+	},
 	"inspection-refused": func(t *testing.T, w *world) {
 		w.use(t, assistant(""))
 		if _, err := w.look(as(t, 10001), secret.New("not-a-token"), ""); err == nil {
@@ -279,6 +301,20 @@ func (w *world) onMachine(t *testing.T, endpoint http.RoundTripper) {
 		Tracer: w.tracer, Legs: broker.Legs(w.cache, w.recorder), ManagedIdentity: client})
 	check(t, err)
 	check(t, w.Use(rules))
+}
+
+// inspectOwn gets a token and asks what it says.
+func (w *world) inspectOwn(t *testing.T, ctx context.Context, req broker.Request) {
+	t.Helper()
+	req.Door, req.Grant = "oauth", "client_credentials"
+	got, err := w.Issue(ctx, req)
+	check(t, err)
+	w.spans.Reset()
+	found, err := w.Introspect(ctx, broker.Request{Door: "oauth"}, got.Token.Text)
+	check(t, err)
+	if !found.Active {
+		t.Error("it is not active")
+	}
 }
 
 // memberless asks for a user whose token does not list its groups, and who is in

@@ -10,7 +10,7 @@ type Attribute struct {
 // Spans that the broker makes, and one that its HTTP client makes.
 const (
 	spanIssue   = "token.issue"           // one per issuance
-	spanInspect = "token.inspect"         // one per inspection of a user's token
+	spanInspect = "token.inspect"         // one per inspection of a token
 	spanRefresh = "token.refresh"         // one per refresh that nobody waits for
 	spanProof   = "workload.token"        // one per workload token that is fetched
 	spanEntra   = "entra.token"           // one per request to the token endpoint
@@ -33,31 +33,31 @@ func Attributes() []Attribute {
 		{string(keyAgent), []string{spanIssue, spanInspect, spanRefresh}, "the agent, by its name in the policy; absent when the caller is nobody, and of the refresh of a token of the broker's own, which no agent gets"},
 		{string(keyOwner), both, "the agent's owner in the policy"},
 		{string(keyPeerNet), both, "`unix` or `tcp`"},
-		{string(keyPeerSocket), issue, "file name of the unix socket"},
+		{string(keyPeerSocket), both, "file name of the unix socket"},
 		{string(keyPeerUID), both, "uid of the calling process, when the kernel vouched for it"},
 		{string(keySaidAgentID), issue, "what the caller's baggage says of itself; nothing is decided by it"},
 		{string(keySaidAgentName), issue, "the same"},
 		{string(keySaidTalk), issue, "the same: which conversation it is in"},
 		{string(keyIdentity), both, "the identity, by its name in the policy"},
-		{string(keyMember), issue, "agent id or object id, of an identity that has several"},
+		{string(keyMember), both, "agent id or object id, of an identity that has several"},
 		{string(keyTenant), []string{spanIssue, spanInspect, spanEntra, spanKeys}, "Entra tenant"},
 		{string(keyClientID), []string{spanIssue, spanInspect, spanRefresh, spanEntra, spanMachine}, "Entra client id of the identity, or of the leg"},
-		{string(keyScopes), []string{spanIssue, spanEntra, spanMachine}, "scopes, canonical and sorted"},
+		{string(keyScopes), []string{spanIssue, spanInspect, spanEntra, spanMachine}, "scopes, canonical and sorted"},
 		{string(keyAPI), []string{spanIssue, spanCall}, "downstream API that the token is for, by its name in the policy"},
-		{string(keyOnBehalfOf), issue, "`true` when the token was asked for to act for a user"},
+		{string(keyOnBehalfOf), both, "`true` when the token was asked for to act for a user"},
 		{string(keyUserTenant), both, "tenant of the user whom the token is for"},
 		{string(keyUserObjectID), both, "object id of the user whom the token is for"},
-		{string(keyUserHash), issue, "keyed hash of the two, in their place, with `users: hashed`"},
+		{string(keyUserHash), both, "keyed hash of the two, in their place, with `users: hashed`"},
 		{string(keyUserClient), both, "client id of the app that the user's own token was issued to"},
 		{string(keySession), issue, "`true` when the user's token has expired and a long-running session goes on"},
 		{string(keyRevision), both, "revision of the policy that decided"},
 		{string(keyDecision), both, "`allow`, `deny` or `error`"},
 		{string(keyReason), both, "why not, from a closed set; with `credfree.audited`, why not if the mode were `enforce`"},
 		{string(keyRule), both, "path in the policy file of the rule that decided"},
-		{string(keyAudited), issue, "`true` when audit mode alone allowed it: reason and rule say what would have denied"},
+		{string(keyAudited), both, "`true` when audit mode alone allowed it: reason and rule say what would have denied"},
 		{string(keyFirstUse), issue, "`true` when the agent used these scopes for the first time since the broker started"},
 		{string(keyCache), []string{spanIssue, spanRefresh}, "`hit`, `joined` or `miss`; of a refresh `refresh`"},
-		{string(keyTokenKind), issue, "`app` or `user`"},
+		{string(keyTokenKind), both, "`app` or `user`"},
 		{string(keyExpiresIn), both, "seconds the token was still good for"},
 		{string(keyUniqueID), both, "Entra's id of the token (`uti`), as in its sign-in log"},
 		{string(keyCorrelationID), []string{spanIssue, spanEntra}, "correlation id of the exchange, as in Entra's sign-in log"},
@@ -69,7 +69,7 @@ func Attributes() []Attribute {
 		{"credfree.assertion.issuer", []string{spanProof}, "issuer of the workload token"},
 		{"credfree.assertion.subject", []string{spanProof}, "subject of the workload token"},
 		{"credfree.assertion.expires_in", []string{spanProof}, "seconds the workload token was still good for"},
-		{string(keyErrorType), []string{spanIssue, spanRefresh, spanProof, spanEntra, spanMachine, spanKeys, spanGroups, spanCall, spanHTTP}, "the reason, on failures only"},
+		{string(keyErrorType), []string{spanIssue, spanInspect, spanRefresh, spanProof, spanEntra, spanMachine, spanKeys, spanGroups, spanCall, spanHTTP}, "the reason, on failures only"},
 		{"http.request.method", []string{spanCall, spanHTTP}, "HTTP method"},
 		{"http.request.resend_count", []string{spanEntra, spanMachine, spanCall}, "how often the request was sent before"},
 		{"http.response.status_code", sent, "HTTP status"},
