@@ -145,6 +145,22 @@ func TestUsersHashedOrNot(t *testing.T) {
 	}
 }
 
+// A user who is asked about is one, though the log named users before it hashed them.
+func TestUserInBothFormsIsOne(t *testing.T) {
+	const hash = "ac25171ac87bf73561d9723b3be5e77c63d5c84a1dddec0bf2ae7239694ee41a"
+	line := func(user string) string {
+		return `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"a","decision":"allow","on_behalf_of":true` + user + "}\n"
+	}
+	log := line(`,"user_tenant_id":"t","user_object_id":"u"`) + line(`,"user_hash":"`+hash+`"`)
+	got := reportOf(t, review.Config{User: "T/U", UserHash: hash, Users: 5}, []byte(log)).Agents[0]
+	if got.UserCount != 1 || len(got.Users) != 1 || got.Users[0].Tenant != "T" || got.Users[0].ObjectID != "U" || got.Users[0].Hash != "" || got.Users[0].Count != 2 {
+		t.Errorf("got %d users, %+v, want the one who was asked about, twice", got.UserCount, got.Users)
+	}
+	if got := reportOf(t, review.Config{Users: 5}, []byte(log)).Agents[0]; got.UserCount != 2 {
+		t.Errorf("got %d users without a key, want two forms", got.UserCount)
+	}
+}
+
 const denial = `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"a","decision":"deny","reason":"x"}`
 
 func TestLines(t *testing.T) {

@@ -209,8 +209,17 @@ func (t *tally) served(r *Review, rec *record) {
 		}
 	}
 	if rec.OnBehalfOf && rec.UserObjectID+rec.UserHash != "" {
-		t.users.add(r, maxUsers, User{Tenant: rec.UserTenant, ObjectID: rec.UserObjectID, Hash: rec.UserHash}, rec.Time)
+		t.users.add(r, maxUsers, r.cfg.userOf(rec), rec.Time)
 	}
+}
+
+// userOf is the user of a line. Of one who is asked about by ids and hash, the log
+// may have both: that is one user, by the ids.
+func (c *Config) userOf(rec *record) User {
+	if tenant, object, ok := strings.Cut(clean(c.User), "/"); ok && c.UserHash != "" {
+		return User{Tenant: tenant, ObjectID: object}
+	}
+	return User{Tenant: rec.UserTenant, ObjectID: rec.UserObjectID, Hash: rec.UserHash}
 }
 
 // refused counts what was not issued, and what only audit mode issued.
