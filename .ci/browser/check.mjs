@@ -133,6 +133,17 @@ await page.click("#pause");
 await page.waitForFunction((n) => document.querySelectorAll("#rows tr").length === n, before + 2);
 ok("issuances arrive by themselves, as the filter says, and wait while paused");
 
+// What was shown stays, however much of it there is.
+for (let n = 0; n < 210; n++) await own("researcher", graph);
+await open("/?limit=1000");
+await page.waitForSelector("#live-state:has-text('Live')");
+const many = await rows().count();
+assert.ok(many > 200, `only ${many} rows`);
+await own("invoices", graph);
+await page.waitForFunction(() => document.querySelector("#rows tr").innerText.includes("invoices"));
+assert.equal(await rows().count(), many, "what was shown is gone");
+ok("a list of all that is remembered stays one when more arrives");
+
 // Purging asks first; without scripts too.
 for (const [name, at] of [["with scripts", page], ["without scripts", plain]]) {
   await open("/agents", at);

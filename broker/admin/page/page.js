@@ -10,7 +10,7 @@
   const live = document.getElementById("live");
   if (!live) return;
   const rows = document.getElementById("rows"), state = document.getElementById("live-state"), pause = document.getElementById("pause");
-  const most = 200;
+  const most = Math.max(200, rows.children.length);
   let waiting = [], arrived = 0, missed = 0;
   const say = (text) => { state.textContent = text + (missed ? ` ${missed} were too many to show: load the page again.` : ""); };
   const told = () => say(arrived ? `Live: ${arrived} new since the page was loaded.` : "Live: new issuances appear by themselves.");
