@@ -44,7 +44,11 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	held := h.cfg.Memory.Held()
-	if last := r.Header.Get("Last-Event-ID"); last != "" {
+	last := r.Header.Get("Last-Event-ID")
+	if said := values.Get("after"); last == "" && strings.Contains(said, "-") { // of a page that begins anew
+		last = said
+	}
+	if last != "" {
 		q.After = after(last, held.Since)
 	} else if !values.Has("after") {
 		q.After = held.Seen

@@ -72,6 +72,11 @@ func TestEvents(t *testing.T) {
 	for _, id := range []string{"99", "2", admin.EventID(2, began.Add(-time.Hour)), admin.EventID(99, began), "x", "-"} {
 		expect(t, o.events(t, "", "Last-Event-ID", id), "id: 1-")
 	}
+	// Browsers can say so in the query alone.
+	expect(t, o.events(t, "?after="+admin.EventID(1, began)), "id: 2-")
+	for _, id := range []string{admin.EventID(2, began.Add(-time.Hour)), "99", "2-"} {
+		expect(t, o.events(t, "?after="+id), "id: 1-")
+	}
 	// What is not remembered any more is missed, and said to be: 2 and 4 of the hits.
 	for n := range recent.MaxIssuances {
 		add(n, func(*recent.Issuance) {})

@@ -102,7 +102,8 @@ func queryOf(values url.Values) (recent.Query, error) {
 			}
 			q.Limit = n
 		case name == "after" && value != "":
-			n, err := strconv.ParseUint(value, 10, 64)
+			number, _, _ := strings.Cut(value, "-") // of an EventID, too
+			n, err := strconv.ParseUint(number, 10, 64)
 			if err != nil {
 				return q, fmt.Errorf("after has to be the number of an issuance")
 			}

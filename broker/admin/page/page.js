@@ -13,34 +13,46 @@
   const most = Math.max(200, rows.children.length);
   let waiting = [], arrived = 0, missed = 0;
   const say = (text) => { state.textContent = text + (missed ? ` ${missed} were too many to show: load the page again.` : ""); };
-  const told = () => say(arrived ? `Live: ${arrived} new since the page was loaded.` : "Live: new issuances appear by themselves.");
+  const paused = () => pause.getAttribute("aria-pressed") === "true";
+  const told = () => say(paused() ? `Paused: ${waiting.length} waiting.` : arrived ? `Live: ${arrived} new since the page was loaded.` : "Live: new issuances appear by themselves.");
   const show = (html) => {
     rows.insertAdjacentHTML("afterbegin", html);
     rows.firstElementChild.classList.add("new");
     while (rows.children.length > most) rows.lastElementChild.remove();
     document.getElementById("empty").hidden = true;
   };
-  const source = new EventSource(live.dataset.stream);
+
+  // A browser tries again by itself when a connection breaks, and not when it is
+  // refused: then this does, later each time.
+  const shortest = 2, longest = 60;
+  const stream = new URL(live.dataset.stream, location.href);
+  let wait = shortest;
+  const open = () => {
+    const source = new EventSource(stream);
+    source.onopen = () => { wait = shortest; told(); };
+    source.onerror = () => {
+      if (source.readyState !== EventSource.CLOSED) return say("The broker does not answer; trying again.");
+      say(`No updates: too many are reading, or you are no operator any more. Trying again in ${wait} s.`);
+      setTimeout(open, wait * 1000);
+      wait = Math.min(2 * wait, longest);
+    };
+    source.addEventListener("missed", (e) => { missed += Number(e.data); told(); });
+    source.addEventListener("issuance", (e) => {
+      stream.searchParams.set("after", e.lastEventId);
+      arrived++;
+      if (paused()) waiting = [...waiting, e.data].slice(-most);
+      else show(e.data);
+      told();
+    });
+  };
   live.hidden = false;
-  source.onopen = told;
-  source.onerror = () => say("The broker does not answer; trying again.");
-  source.addEventListener("missed", (e) => { missed += Number(e.data); told(); });
-  source.addEventListener("issuance", (e) => {
-    arrived++;
-    if (pause.getAttribute("aria-pressed") === "true") {
-      waiting = [...waiting, e.data].slice(-most);
-      say(`Paused: ${waiting.length} waiting.`);
-      return;
-    }
-    show(e.data);
-    told();
-  });
+  open();
   pause.addEventListener("click", () => {
-    const paused = pause.getAttribute("aria-pressed") !== "true";
-    pause.setAttribute("aria-pressed", String(paused));
-    if (paused) return say("Paused.");
-    waiting.forEach(show);
-    waiting = [];
+    pause.setAttribute("aria-pressed", String(!paused()));
+    if (!paused()) {
+      waiting.forEach(show);
+      waiting = [];
+    }
     told();
   });
 })();
