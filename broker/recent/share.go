@@ -44,9 +44,10 @@ type shareKey struct {
 type sort uint8
 
 const (
-	plainHit sort = iota // many
-	denial               // few, or very many
-	work                 // few: all that took some
+	plainHit   sort = iota // many
+	inspection             // as many as an API has callers
+	denial                 // few, or very many
+	work                   // few: all that took some
 )
 
 func (i *Issuance) sort() sort {
@@ -55,6 +56,8 @@ func (i *Issuance) sort() sort {
 		return plainHit
 	case i.Decision == Deny:
 		return denial
+	case i.Inspection:
+		return inspection
 	default:
 		return work
 	}

@@ -24,6 +24,7 @@ func TestTheBusiestGivesWay(t *testing.T) {
 				i.Scopes = append(i.Scopes, fmt.Sprintf("https://%d.%d/%s", n, s, strings.Repeat("x", 230)))
 			}
 		},
+		"inspections": func(_ int, i *recent.Issuance) { i.Inspection, i.Cache = true, "" },
 		"failures": func(n int, i *recent.Issuance) {
 			i.Decision, i.Cache, i.CorrelationID = recent.Fail, "miss", fmt.Sprint(n)
 		},
