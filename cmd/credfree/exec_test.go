@@ -30,15 +30,19 @@ func TestCommandEnvironment(t *testing.T) {
 		inherited, kept []string
 		noProxy, lower  string
 	}{
-		"nothing":              {nil, nil, loopback, loopback},
-		"what is the user's":   {[]string{"HOME=/h", "AZURE_TENANT_ID=t", "EMPTY="}, []string{"HOME=/h", "AZURE_TENANT_ID=t", "EMPTY="}, loopback, loopback},
-		"what leads away":      {[]string{"MSI_ENDPOINT=", "IMDS_ENDPOINT=x", "AZURE_CLIENT_SECRET=s", "CREDFREE_SOCKET=s", "IDENTITY_HEADER=h", "AZURE_CLIENT_ID=c"}, nil, loopback, loopback},
-		"an authority":         {[]string{"AZURE_AUTHORITY_HOST=https://login.microsoftonline.us"}, []string{"AZURE_AUTHORITY_HOST=https://login.microsoftonline.us"}, loopback, loopback},
-		"one without TLS":      {[]string{"AZURE_AUTHORITY_HOST=HTTP://x"}, nil, loopback, loopback},
-		"no proxy for some":    {[]string{"NO_PROXY=.corp"}, nil, ".corp," + loopback, ".corp," + loopback},
-		"no proxy, both ways":  {[]string{"NO_PROXY=.a", "no_proxy=.b"}, nil, ".a," + loopback, ".b," + loopback},
-		"no proxy at all":      {[]string{"no_proxy=*"}, nil, "*", "*"},
-		"no proxy for nothing": {[]string{"NO_PROXY="}, nil, loopback, loopback},
+		"nothing":               {nil, nil, loopback, loopback},
+		"what is the user's":    {[]string{"HOME=/h", "AZURE_TENANT_ID=t", "EMPTY="}, []string{"HOME=/h", "AZURE_TENANT_ID=t", "EMPTY="}, loopback, loopback},
+		"what leads away":       {[]string{"MSI_ENDPOINT=", "IMDS_ENDPOINT=x", "AZURE_CLIENT_SECRET=s", "CREDFREE_SOCKET=s", "IDENTITY_HEADER=h", "AZURE_CLIENT_ID=c"}, nil, loopback, loopback},
+		"an authority":          {[]string{"AZURE_AUTHORITY_HOST=https://login.microsoftonline.us"}, []string{"AZURE_AUTHORITY_HOST=https://login.microsoftonline.us"}, loopback, loopback},
+		"one without TLS":       {[]string{"AZURE_AUTHORITY_HOST=HTTP://x"}, nil, loopback, loopback},
+		"no proxy for some":     {[]string{"NO_PROXY=.corp"}, nil, ".corp," + loopback, ".corp," + loopback},
+		"no proxy, both ways":   {[]string{"NO_PROXY=.a", "no_proxy=.b"}, nil, ".a," + loopback, ".b," + loopback},
+		"a proxy":               {[]string{"HTTPS_PROXY=http://p", "all_proxy=p"}, []string{"HTTPS_PROXY=http://p", "all_proxy=p"}, loopback, loopback},
+		"no proxy at all":       {[]string{"no_proxy=*"}, nil, "*", "*"},
+		"no proxy, and one":     {append(ofProxies(), "NO_PROXY= *"), nil, "*", "*"},
+		"no proxy, one way":     {append(ofProxies(), "NO_PROXY=.a", "no_proxy=*"), nil, ".a," + loopback, "*"},
+		"no proxy for a domain": {[]string{"http_proxy=p", "NO_PROXY=*.a"}, []string{"http_proxy=p"}, "*.a," + loopback, "*.a," + loopback},
+		"no proxy for nothing":  {[]string{"NO_PROXY="}, nil, loopback, loopback},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := append(append(test.kept, always...), "NO_PROXY="+test.noProxy, "SIDECAR_URL=http://127.0.0.1:1/KEY", "no_proxy="+test.lower)
@@ -47,6 +51,11 @@ func TestCommandEnvironment(t *testing.T) {
 			}
 		})
 	}
+}
+
+// ofProxies names a proxy in every way.
+func ofProxies() []string {
+	return []string{"HTTP_PROXY=http://p", "HTTPS_PROXY=http://p", "ALL_PROXY=socks5://p", "http_proxy=p", "https_proxy=", "all_proxy=p"}
 }
 
 // Every variable that leads an SDK away is taken from the command.

@@ -26,6 +26,9 @@ var leadsAway = []string{
 	"CREDFREE_SOCKET",
 }
 
+// proxies are the variables that lead through a proxy.
+var proxies = []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
+
 // commandEnvironment is what a command inherits, changed so that Azure's SDKs,
 // clients of Entra's auth sidecar and credfree itself find the broker.
 func commandEnvironment(inherited []string, to lead) []string {
@@ -51,11 +54,17 @@ func commandEnvironment(inherited []string, to lead) []string {
 	// spelling hides the other, so both say all.
 	set["NO_PROXY"] = directly(before, "NO_PROXY", "no_proxy")
 	set["no_proxy"] = directly(before, "no_proxy", "NO_PROXY")
+	unset := leadsAway
+	if set["NO_PROXY"] == "*" || set["no_proxy"] == "*" {
+		// Some SDKs take it for a host's name, and other clients know it alone:
+		// what it says is said to all where no proxy is named.
+		unset = slices.Concat(leadsAway, proxies)
+	}
 
 	environment := slices.DeleteFunc(slices.Clone(inherited), func(entry string) bool {
 		name, value, _ := strings.Cut(entry, "=")
 		// Several SDKs refuse to start with an authority that is not https.
-		return set[name] != "" || slices.Contains(leadsAway, name) || name == "AZURE_AUTHORITY_HOST" && strings.HasPrefix(strings.ToLower(value), "http:")
+		return set[name] != "" || slices.Contains(unset, name) || name == "AZURE_AUTHORITY_HOST" && strings.HasPrefix(strings.ToLower(value), "http:")
 	})
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		environment = append(environment, name+"="+set[name])
@@ -70,11 +79,11 @@ func directly(environment map[string]string, name, otherwise string) string {
 	if !ok {
 		value = environment[otherwise]
 	}
-	switch strings.TrimSpace(value) {
+	switch all := strings.TrimSpace(value); all {
 	case "":
 		return loopback
 	case "*":
-		return value
+		return all
 	}
 	return value + "," + loopback
 }
