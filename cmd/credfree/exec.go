@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
 
@@ -17,7 +18,8 @@ import (
 	"github.com/credfree/credfree/broker/peer"
 )
 
-func execCommand(std stdio) *cli.Command {
+// execCommand is told which signals this process was to ignore when it started.
+func execCommand(std stdio, ignored []os.Signal) *cli.Command {
 	return &cli.Command{
 		Name:      "exec",
 		Usage:     "run a command as one agent of a policy, with a broker of its own",
@@ -39,6 +41,9 @@ func execCommand(std stdio) *cli.Command {
 				return fail(exitUsage, errors.New("flag --config is missing"), "credfree exec --help says what it is")
 			case !c.Args().Present():
 				return fail(exitUsage, errors.New("there is no command to run"), "put it behind two hyphens: credfree exec --config FILE -- COMMAND")
+			}
+			for _, s := range ignored {
+				signal.Ignore(s) // again: the command inherits it
 			}
 			return execute(c, std)
 		},

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -16,9 +17,17 @@ type child struct {
 	passing sync.WaitGroup
 }
 
+// ignoredSignals are those that nohup, or a shell, has this process and what it
+// starts ignore. Go keeps SIGHUP and SIGINT that way until they are asked for,
+// and knows it of no other.
+func ignoredSignals() []os.Signal {
+	return slices.DeleteFunc(slices.Clone(passedOn), func(s os.Signal) bool { return !signal.Ignored(s) })
+}
+
 func startCommand(cmd *exec.Cmd) (*child, error) {
 	c := &child{cmd: cmd, signals: make(chan os.Signal, 16)}
-	signal.Notify(c.signals, passedOn...) // first, so that none gets lost
+	// First, so that none gets lost. To ask for one that is ignored would end that.
+	signal.Notify(c.signals, slices.DeleteFunc(slices.Clone(passedOn), signal.Ignored)...)
 	if err := cmd.Start(); err != nil {
 		signal.Stop(c.signals)
 		return nil, err

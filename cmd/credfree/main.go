@@ -21,6 +21,7 @@ func main() {
 // run is the program. Results go to stdout, everything else to stderr, so that
 // TOKEN=$(credfree token …) holds a token or nothing.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ignored := ignoredSignals() // before any is asked for, which ends it
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	std := stdio{out: stdout, err: stderr}
@@ -28,7 +29,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		Name:  "credfree",
 		Usage: "Entra tokens for agents that hold no credential",
 		Commands: []*cli.Command{
-			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std), credentialProcessCommand(std), execCommand(std), watchCommand(std), tracesCommand(std), purgeCommand(std),
+			demoCommand(std), serveCommand(std), emulatorCommand(std), tokenCommand(std), credentialProcessCommand(std), execCommand(std, ignored), watchCommand(std), tracesCommand(std), purgeCommand(std),
 			checkCommand(std), explainCommand(std), reviewCommand(std), auditCommand(std), schemaCommand(std), openAPICommand(std), doctorCommand(std), injectCommand(std), healthcheckCommand(std), versionCommand(std),
 		},
 		HideVersion:     true,
