@@ -27,6 +27,8 @@ func execCommand(std stdio, ignored []os.Signal) *cli.Command {
 		Description: "The command runs unmodified: its environment leads every Azure SDK to a broker that listens on a free port,\n" +
 			"takes no key but the command's, and ends with it. The command's exit code is returned, 128+N for signal N;\n" +
 			"127 says that it was not found, 126 that it could not be started. The policy is the one at the start.\n\n" +
+			"A signal is passed on to the command. Who signals a whole group reaches it twice, and many programs break off at\n" +
+			"the second: let systemd do with KillMode=mixed, and timeout with --foreground.\n\n" +
 			"The command runs as this user, and so could read what this user can, the workload token too: this is a way to\n" +
 			"try and to develop. Where that matters, run serve as a user of its own.",
 		Flags: []cli.Flag{

@@ -14,7 +14,8 @@ var passedOn = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, sysc
 
 // sentByTerminal reports whether the terminal has sent a signal to the command
 // already: it sends that of a key to all processes in its foreground. A second
-// one would make many programs leave their work where it is.
+// one would make many programs leave their work where it is. That somebody else
+// has signalled a whole group cannot be seen: the command gets two.
 func sentByTerminal(s os.Signal) bool {
 	if s != syscall.SIGINT && s != syscall.SIGQUIT {
 		return false
