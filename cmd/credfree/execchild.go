@@ -15,6 +15,7 @@ type child struct {
 	cmd     *exec.Cmd
 	signals chan os.Signal
 	passing sync.WaitGroup
+	release func() // to be called by who has started it
 }
 
 // ignoredSignals are those that nohup, or a shell, has this process and what it
@@ -24,11 +25,14 @@ func ignoredSignals() []os.Signal {
 	return slices.DeleteFunc(slices.Clone(passedOn), func(s os.Signal) bool { return !signal.Ignored(s) })
 }
 
+// startCommand starts cmd. The same goroutine has to wait for its end.
 func startCommand(cmd *exec.Cmd) (*child, error) {
 	c := &child{cmd: cmd, signals: make(chan os.Signal, 16)}
 	// First, so that none gets lost. To ask for one that is ignored would end that.
 	signal.Notify(c.signals, slices.DeleteFunc(slices.Clone(passedOn), signal.Ignored)...)
+	c.release = endWithStarter(cmd)
 	if err := cmd.Start(); err != nil {
+		c.release()
 		signal.Stop(c.signals)
 		return nil, err
 	}
@@ -56,6 +60,7 @@ func (c *child) end() { c.pass(syscall.SIGTERM) }
 // the command has said itself what was wrong.
 func (c *child) wait() error {
 	err := c.cmd.Wait()
+	c.release()
 	signal.Stop(c.signals)
 	close(c.signals)
 	c.passing.Wait()
