@@ -104,6 +104,12 @@ func TestCommandDoor(t *testing.T) {
 		"a language model's":        {byUID, "/call/graph/me", headers{"Api-Key": key}, headers{}, ""},
 		"another language model's":  {byUID, "/call/graph/me", headers{"X-Api-Key": key}, headers{}, ""},
 		"before the path":           {byUID, "/" + key + "/AuthorizationHeader/graph", headers{"Authorization": "Bearer user"}, headers{"Authorization": "Bearer user"}, "/AuthorizationHeader/graph"},
+		"a document":                {byUID, "/.well-known/openid-configuration", headers{}, headers{}, ""},
+		"a document, another key":   {byKey, "//.well-known/oauth-authorization-server/", headers{"Authorization": "Bearer none"}, headers{"Authorization": "Bearer none"}, ""},
+		"a document, by path":       {byUID, "/" + key + "/openapi/v1.json", headers{}, headers{}, "/openapi/v1.json"},
+		"below a document":          {byUID, "/openapi/v1.json/graph", headers{}, nil, ""},
+		"beside a document":         {byUID, "/.well-known/openid-configuration/../../msi/token", headers{}, nil, ""},
+		"a document in other words": {byUID, "/%2Ewell-known/openid-configuration", headers{}, nil, ""},
 		"for the agent's":           {byKey, "/oauth2/token", headers{"Authorization": "Bearer " + key}, headers{"X-Identity-Header": "the-key-of-the-agent"}, ""},
 		"for the agent's, by path":  {byKey, "/" + key + "/msi/token", headers{}, headers{"X-Identity-Header": "the-key-of-the-agent"}, "/msi/token"},
 	} {
@@ -139,8 +145,8 @@ func TestCommandDoor(t *testing.T) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if got := strings.Count(r.audit.String(), `"unknown_agent"`); got != 7 {
-		t.Errorf("got %d refusals in the audit log, want 7:\n%s", got, r.audit.String())
+	if got := strings.Count(r.audit.String(), `"unknown_agent"`); got != 10 {
+		t.Errorf("got %d refusals in the audit log, want 10:\n%s", got, r.audit.String())
 	}
 }
 
@@ -191,6 +197,22 @@ func TestExecServesOneAgent(t *testing.T) {
 		"&client_secret=the-key-of-the-command&client_secret=the-key-of-the-command": http.StatusUnauthorized, "&client_secret=another": http.StatusUnauthorized, "": http.StatusUnauthorized} {
 		if status, body := do(t, http.MethodPost, "http://"+s.agentsAddr()+"/oauth2/token", form+secrets); status != want {
 			t.Errorf("with %q: got %d %s, want %d", secrets, status, body, want)
+		}
+	}
+	for _, path := range []string{"/" + p.Identities["demo"].Tenant + "/oauth2/v2.0/token", "/oauth2/introspect", "//oauth2/token/"} {
+		for secret, want := range map[string]int{"the-key-of-the-command": http.StatusOK, "another": http.StatusUnauthorized} {
+			if status, body := do(t, http.MethodPost, "http://"+s.agentsAddr()+path, form+"&token=none&client_secret="+secret); status != want {
+				t.Errorf("at %s with client_secret=%s: got %d %s, want %d", path, secret, status, body, want)
+			}
+		}
+	}
+	// What is the same for everybody is read without a key (RFC 8414 §3.1), past the same guard.
+	for _, path := range []string{"/.well-known/oauth-authorization-server", "/.well-known/openid-configuration", "/openapi/v1.json"} {
+		if status, body := do(t, http.MethodGet, "http://"+s.agentsAddr()+path, ""); status != http.StatusOK || !strings.Contains(body, "/oauth2/introspect") || strings.Contains(body, "the-key") {
+			t.Errorf("%s: got %d %s, want the document", path, status, body)
+		}
+		if status, body := do(t, http.MethodGet, "http://"+s.agentsAddr()+path, "", "Origin", "https://example.com"); status != http.StatusForbidden {
+			t.Errorf("%s for a page of another origin: got %d %s, want 403", path, status, body)
 		}
 	}
 	// The door of Microsoft's sidecar is open to who knows the key, and to nobody else.

@@ -16,12 +16,14 @@ import (
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/client"
+	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/broker/policy"
 )
 
 // commandDoor stands before all doors of a broker that one command has, and
 // lets in who presents that command's key. The doors see in its place what the
-// policy knows the agent by. It is safe for concurrent use.
+// policy knows the agent by. Documents anybody may read. It is safe for
+// concurrent use.
 type commandDoor struct {
 	key     string
 	keyFile string // of the agent's caller; "" when the kernel vouches for it
@@ -39,11 +41,12 @@ func newCommandKey() string {
 // ServeHTTP implements http.Handler.
 func (d *commandDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	inner := r.Clone(r.Context())
-	if !d.takeKey(inner) {
+	known := d.takeKey(inner)
+	switch {
+	case !known && localapi.IsDocument(inner.URL): // as nobody, but past the same guard
+	case !known:
 		d.refuse(w, r, "present the key of the variable IDENTITY_HEADER: this broker serves the command that credfree exec has started")
 		return
-	}
-	switch {
 	case d.keyFile != "":
 		key, err := os.ReadFile(d.keyFile)
 		if err != nil {
@@ -87,7 +90,7 @@ const maxTokenForm = 64 << 10
 // (RFC 6749 §2.3.1), and leaves the rest as it is.
 func (d *commandDoor) takeSecret(r *http.Request) (taken bool) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/x-www-form-urlencoded" || path.Clean(r.URL.Path) != client.TokenPath || r.ContentLength > maxTokenForm {
+	if err != nil || kind != "application/x-www-form-urlencoded" || !localapi.TakesClientSecret(r.URL) || r.ContentLength > maxTokenForm {
 		return false
 	}
 	form, err := io.ReadAll(io.LimitReader(r.Body, maxTokenForm+1))
