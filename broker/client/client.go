@@ -37,6 +37,10 @@ const IssuanceHeader = "Credfree-Issuance-Id"
 // maxAnswerBytes bounds what is read of an answer.
 const maxAnswerBytes = 4 << 20
 
+// patience is how long an answer may take. A broker gives up on Entra after half
+// of it, and on the connection when it is over.
+const patience = time.Minute
+
 // Config says where the broker is. The zero value is the default broker over
 // TCP, which identifies the caller by its uid.
 type Config struct {
@@ -151,8 +155,10 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Token asks for an access token of the agent itself or, with a UserToken, to
 // act for that user (RFC 8693). The error is an *Error when the broker refused,
-// an *UnreachableError when none answered.
+// an *UnreachableError when none answered, within a minute at most.
 func (c *Client) Token(ctx context.Context, req TokenRequest) (Token, error) {
+	ctx, stop := context.WithTimeoutCause(ctx, patience, fmt.Errorf("nothing came for %s: something else listens there, or it hangs", patience))
+	defer stop()
 	form := url.Values{"grant_type": {"client_credentials"}, "scope": {req.Scope}}
 	if req.UserToken != "" {
 		form.Set("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange")
