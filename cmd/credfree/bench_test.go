@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -375,11 +374,9 @@ func (a *answerCounter) Write(b []byte) (int, error) {
 func answerUsage(addresses ...string) {
 	fmt.Println(strings.Join(addresses, " "))
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		var usage syscall.Rusage
-		must(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+		cpu := cpuTime()
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
-		cpu := float64(usage.Utime.Nano()+usage.Stime.Nano()) / 1e3
 		fmt.Println(strconv.FormatFloat(cpu, 'f', 1, 64), memory.Mallocs)
 	}
 }
