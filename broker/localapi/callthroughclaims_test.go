@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -82,6 +83,67 @@ func TestCallPassesAClaimsChallengeOn(t *testing.T) {
 			}
 		}
 	}
+}
+
+// revoking is an API that takes no token that it has revoked: at first, the first
+// one that it sees.
+func revoking(*door) http.Handler {
+	challenge := `Bearer error="insufficient_claims", claims="` + base64.StdEncoding.EncodeToString([]byte(recently())) + `"`
+	var first atomic.Value
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := r.Header.Get("Authorization")
+		if first.CompareAndSwap(nil, token) || first.Load() == token {
+			w.Header().Set("WWW-Authenticate", challenge)
+			w.WriteHeader(401)
+			return
+		}
+		_, _ = io.Copy(w, r.Body) // what is missing shows
+	})
+}
+
+// An agent whose requests can never be sent twice gets a token that is not
+// revoked when it tries again, as it did.
+func TestCallStreamedGetsPastARevokedToken(t *testing.T) {
+	for name, body := range map[string]func() io.Reader{
+		"a stream": func() io.Reader { return io.MultiReader(strings.NewReader("body")) },
+		"large":    func() io.Reader { return strings.NewReader(strings.Repeat("x", 1<<20+1)) },
+	} {
+		d, a := openCalls(t, caller, revoking)
+		resp := do(t, d.request(t, http.MethodPost, "tools/x", body()))
+		if lines := d.audited(); resp.StatusCode != 401 || challengeOf(resp) == "" || a.calls.Load() != 1 || strings.Count(lines, `"decision":"allow"`) != 2 ||
+			!strings.Contains(lines[:strings.IndexByte(lines, '\n')], resp.Header.Get("credfree-issuance-id")) {
+			t.Errorf("%s: got %d %v after %d calls and the issuances\n%swant the challenge, and the first issuance of two", name, resp.StatusCode, resp.Header, a.calls.Load(), lines)
+		}
+		want, err := io.ReadAll(body())
+		check(t, err)
+		resp = do(t, d.request(t, http.MethodPost, "tools/x", body()))
+		got, err := io.ReadAll(resp.Body)
+		check(t, err)
+		if resp.StatusCode != 200 || string(got) != string(want) {
+			t.Errorf("%s: got %d and %d bytes the second time, want 200 and %d", name, resp.StatusCode, len(got), len(want))
+		}
+	}
+}
+
+// A challenge that Entra does not meet is passed on all the same.
+func TestCallStreamedChallengeThatEntraRefuses(t *testing.T) {
+	d, _ := openCalls(t, caller, revoking)
+	d.send(t, http.MethodPost, "/oauth2/token", good)
+	d.entra.SetBehavior(entratest.Behavior{Code: 53003})
+	resp := do(t, d.request(t, http.MethodPost, "tools/x", io.MultiReader(strings.NewReader("body"))))
+	if resp.StatusCode != 401 || challengeOf(resp) == "" {
+		t.Errorf("got %d %v, want the challenge of the API", resp.StatusCode, resp.Header)
+	}
+}
+
+// challengeOf are the claims that an answer asks for.
+func challengeOf(resp *http.Response) string {
+	_, rest, _ := strings.Cut(resp.Header.Get("WWW-Authenticate"), `error="insufficient_claims", claims="`)
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(rest, `"`))
+	if err != nil {
+		return ""
+	}
+	return string(decoded)
 }
 
 // An API that is never satisfied is asked twice at most, and not again for an

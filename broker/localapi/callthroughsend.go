@@ -24,17 +24,25 @@ import (
 // has them. An agent that sends claims of its own answers challenges itself.
 func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 	resp, err := c.send(out, 0)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized || !c.replay || c.req.Claims != "" {
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.req.Claims != "" {
 		return resp, err
 	}
 	claims := challengeIn(resp.Header["Www-Authenticate"])
 	if claims == "" {
 		return resp, nil
 	}
-	discard(resp.Body)
+	if c.replay {
+		discard(resp.Body)
+	}
 	req := c.req
 	req.Claims = claims
-	if c.issued, err = c.issue(c.w, c.in, req, nil); err != nil {
+	issued, err := c.issue(c.w, c.in, req, nil)
+	if !c.replay {
+		// The agent hears of the challenge, met or not. Where it is met, the token
+		// that was challenged is in use no more, and the request can come again.
+		return resp, nil
+	}
+	if c.issued = issued; err != nil {
 		return nil, &unmetChallenge{claims: claims, err: err}
 	}
 	return c.send(out, 1)
