@@ -52,9 +52,10 @@ func credentials(r *http.Request, form form) (agent, key string, problem *badReq
 }
 
 // unescape undoes the form encoding inside Basic credentials (RFC 6749 §2.3.1).
-// Clients that do not encode are met half-way.
+// Clients that do not encode are met half-way: keys in base64 have a plus, which
+// clients that do encode write as %2B, so a plus is no space here.
 func unescape(s string) string {
-	if plain, err := url.QueryUnescape(s); err == nil {
+	if plain, err := url.PathUnescape(s); err == nil {
 		return plain
 	}
 	return s

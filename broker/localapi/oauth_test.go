@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,6 +108,33 @@ func TestKeys(t *testing.T) {
 				t.Errorf("the key comes back: %s", got.body)
 			}
 		})
+	}
+}
+
+// A key is the same whether the client encodes it as RFC 6749 §2.3.1 says, or
+// sends it as it is, like curl.
+func TestBasicKeysEncodedAndNot(t *testing.T) {
+	d := open(t, keyHolder)
+	keyFile := filepath.Join(filepath.Dir(d.file), "key")
+	for _, key := range []string{
+		"Zz5+mH+8l1o/9yQ0Xv7sRw3kTn2uBc4dEf6gHi8jKlA=", // openssl rand -base64 32
+		"a percent % that is no encoding", "one-hundred-%25-sure", "slash/plus+colon:equals=", "0123456789abcdef",
+	} {
+		check(t, os.WriteFile(keyFile, []byte(key), 0o600))
+		raw := key
+		if strings.Contains(key, "%25") {
+			raw = "" // what is an encoding when it is read is taken for one
+		}
+		for name, sent := range map[string]string{"as it is": raw, "encoded": strings.ReplaceAll(url.QueryEscape(key), "+", "%20")} {
+			if sent == "" {
+				continue
+			}
+			req := &http.Request{Header: http.Header{}}
+			req.SetBasicAuth("demo", sent)
+			if got := d.send(t, http.MethodPost, "/oauth2/token", good, "Authorization", req.Header.Get("Authorization")); got.StatusCode != 200 {
+				t.Errorf("%s, %s: got %d %s, want 200", key, name, got.StatusCode, got.body)
+			}
+		}
 	}
 }
 
