@@ -126,9 +126,9 @@ func (c *call) readWhole(want *sidecarCall) error {
 }
 
 // unfit is about an answer that has no place in the form of the auth sidecar. The
-// call has been made: it must not be taken for one that can be repeated.
+// call has been made, so its status is one that no client repeats a call for.
 func (c *call) unfit(what, hint string) *badRequest {
-	return &badRequest{status: http.StatusBadGateway, code: "api_answer_unfit", reason: "api_answer_unfit", message: "the answer of the API " + c.issued.API.Name + " " + what, hint: hint}
+	return &badRequest{status: http.StatusUnprocessableEntity, code: "api_answer_unfit", reason: "api_answer_unfit", message: "the answer of the API " + c.issued.API.Name + " " + what, hint: hint}
 }
 
 // hopByHop are the headers that mean something to one connection alone.

@@ -162,7 +162,7 @@ func TestDownstreamAnswer(t *testing.T) {
 		body   string
 		status int
 	}{
-		"none": {"", 200}, "binary": {"\xff\xfe", 502}, "largest": {strings.Repeat("x", 4<<20), 200}, "too large": {strings.Repeat("x", 4<<20+1), 502},
+		"none": {"", 200}, "binary": {"\xff\xfe", 422}, "largest": {strings.Repeat("x", 4<<20), 200}, "too large": {strings.Repeat("x", 4<<20+1), 422},
 	} {
 		d, _ := openCalls(t, sealedCaller, answering(200, test.body, "Content-Type", "application/octet-stream"))
 		got := d.send(t, http.MethodPost, ownCall+"tools", "")

@@ -261,6 +261,9 @@ func describedCalls(t *testing.T, described *description) {
 				return
 			}
 			w.WriteHeader(http.StatusTeapot)
+			if strings.HasSuffix(r.URL.Path, "/binary") {
+				_, _ = io.WriteString(w, "\xff") // the broker may be gone
+			}
 		})
 	}, func(cfg *localapi.Config) { cfg.CallThrough.Idle = 200 * time.Millisecond })
 	for _, id := range calls {
@@ -268,7 +271,9 @@ func describedCalls(t *testing.T, described *description) {
 	}
 	user := d.bearer(t, entratest.DemoClientID)
 	described.run(t, d.url, exchangeRow{id: "DownstreamApi", target: "/DownstreamApi/users?optionsOverride.RelativePath=hang", headers: user, status: 504},
-		exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/tools?optionsOverride.RelativePath=hang", status: 504})
+		exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/tools?optionsOverride.RelativePath=hang", status: 504},
+		exchangeRow{id: "DownstreamApi", target: "/DownstreamApi/users?optionsOverride.RelativePath=binary", headers: user, status: 422},
+		exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/tools?optionsOverride.RelativePath=binary", status: 422})
 	a.Close()
 	described.run(t, d.url, exchangeRow{id: "DownstreamApi", target: "/DownstreamApi/users", headers: user, status: 502},
 		exchangeRow{id: "DownstreamApiUnauthenticated", target: "/DownstreamApiUnauthenticated/tools", status: 502})
