@@ -74,6 +74,38 @@ func TestReloadTakesRightsAway(t *testing.T) {
 	}
 }
 
+// A token that was granted by the other name of its resource stays, and goes, with
+// the grant, and is purged by either name.
+func TestReloadKeepsAnAlias(t *testing.T) {
+	const alias = "https://management.core.windows.net/.default"
+	w := newWorld(t)
+	with := strings.Replace(agents, vault, "arm", 1)
+	w.use(t, with)
+	issued, err := w.ask(as(t, 10001), alias)
+	check(t, err)
+	if issued.Scope != alias {
+		t.Errorf("got %s, want %s", issued.Scope, alias)
+	}
+	w.use(t, with+"# a comment\n")
+	if got := w.cache.Stats().Entries; got != 1 {
+		t.Errorf("got %d entries after a reload, want the token", got)
+	}
+	w.use(t, agents)
+	if got := w.cache.Stats().Entries; got != 0 {
+		t.Errorf("got %d entries without the grant, want none", got)
+	}
+	w.use(t, with)
+	for _, purged := range []string{"arm", alias} {
+		for _, scope := range []string{alias, "https://management.azure.com/.default"} {
+			_, err := w.ask(as(t, 10001), scope)
+			check(t, err)
+		}
+		if tokens, _, err := w.Purge(broker.Selection{Scope: purged}); err != nil || tokens != 2 {
+			t.Errorf("purge of %s: got %d, %v, want both names' tokens gone", purged, tokens, err)
+		}
+	}
+}
+
 // What a ceiling takes away goes as what the policy does, tokens for users
 // included; what it raises again comes back.
 func TestReloadUnderACeiling(t *testing.T) {

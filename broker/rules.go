@@ -167,12 +167,8 @@ func (g *generation) permits(agentName, identityKey, tenant, clientID, scopes st
 	if agent == nil || agent.Blocked {
 		return false
 	}
-	listed := agent.Scopes
-	if onBehalfOf {
-		if agent.OnBehalfOf == nil {
-			return false
-		}
-		listed = agent.OnBehalfOf.Scopes
+	if onBehalfOf && agent.OnBehalfOf == nil {
+		return false
 	}
 	name, memberName, _ := strings.Cut(identityKey, "/")
 	p := g.principals[member{name, memberName}]
@@ -183,7 +179,7 @@ func (g *generation) permits(agentName, identityKey, tenant, clientID, scopes st
 		return false
 	}
 	for scope := range strings.FieldsSeq(scopes) {
-		if !slices.Contains(listed, scope) && !agent.Audit {
+		if !agent.MayHave(scope, onBehalfOf) && !agent.Audit {
 			return false
 		}
 	}

@@ -119,7 +119,7 @@ func (b *Broker) resolveScope(g *generation, s *Selection) *SelectionError {
 			}
 		}
 	}
-	if known[scope] || b.holds(Selection{Scope: scope}) {
+	if known[scope] || known[policy.Listed(scope)] || b.holds(Selection{Scope: scope}) {
 		return nil
 	}
 	return unknown("scope", scope, nearScopes(scope, slices.Sorted(maps.Keys(known))))
@@ -158,13 +158,14 @@ func (b *Broker) holds(s Selection) bool {
 		s.Scope == "" && b.sessions.has(func(agent, identity, userID string) bool { return s.matchesSession(agent, identity, userID, g) })
 }
 
-// matches says whether a token is selected.
+// matches says whether a token is selected, by whichever name of its resource.
 func (s Selection) matches(key cache.Key, g *generation) bool {
 	if key.Agent == "" {
 		return s.matchesLeg(key, g)
 	}
+	isOf := func(scope string) bool { return policy.Listed(scope) == policy.Listed(s.Scope) }
 	return s.matchesSession(key.Agent, key.Identity, key.UserID, g) &&
-		(s.Scope == "" || slices.Contains(strings.Fields(key.Scopes), s.Scope))
+		(s.Scope == "" || slices.ContainsFunc(strings.Fields(key.Scopes), isOf))
 }
 
 // matchesSession ignores the scope: a session is for all that the agent may have.

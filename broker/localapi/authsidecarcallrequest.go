@@ -120,7 +120,7 @@ func (req *sidecarRequest) keepResource(p *policy.Policy) *badRequest {
 		return nil // to be denied
 	}
 	for scope := range strings.FieldsSeq(req.Scope) {
-		if resourceOf(scope) != resourceOf(api.Scopes[0]) {
+		if trimSlash(resourceOf(scope)) != resourceOf(api.Scopes[0]) {
 			req.rule = "apis." + api.Name + ".scopes"
 			return notOverridden("the scopes are of another resource than the API's", "leave "+overrideScopes+" out, or send scopes of the API")
 		}

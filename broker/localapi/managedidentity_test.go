@@ -3,6 +3,7 @@ package localapi_test
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	msal "github.com/AzureAD/microsoft-authentication-library-for-go/apps/managedidentity"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/credfree/credfree/broker/client"
@@ -89,6 +92,38 @@ func TestManagedIdentityAnswers(t *testing.T) {
 				t.Error("the issuance is not recorded as one of this door")
 			}
 		})
+	}
+}
+
+// az asks for Azure Resource Manager by its older name, with a slash, and gets a
+// token for what it has asked for where the policy allows arm.
+func TestManagedIdentityOfAz(t *testing.T) {
+	d := open(t, func(dir string) string {
+		return strings.Replace(thisUser(dir), `"`+graph+`"`, "arm", 1)
+	})
+	const asked = "https://management.core.windows.net/"
+	got := d.send(t, http.MethodGet, "/msi/token?api-version=2019-08-01&resource="+url.QueryEscape(asked), "", asAppService...)
+	var members struct {
+		Token    string `json:"access_token"`
+		Resource string `json:"resource"`
+	}
+	check(t, json.Unmarshal([]byte(got.body), &members))
+	parsed, err := jwt.ParseSigned(members.Token, []jose.SignatureAlgorithm{jose.RS256})
+	check(t, err)
+	var token claims
+	check(t, parsed.UnsafeClaimsWithoutVerification(&token))
+	if members.Resource != asked || token.Audience != strings.TrimSuffix(asked, "/") {
+		t.Errorf("got %q for %q, want %q", token.Audience, members.Resource, asked)
+	}
+	if lines := d.audited(); !strings.Contains(lines, `"scopes":["https://management.core.windows.net/.default"]`) || !strings.Contains(lines, `"rule":"agents.demo.allow.scopes[0]"`) {
+		t.Errorf("recorded %s", lines)
+	}
+	// By the other doors, and with Entra's own two slashes.
+	for _, form := range []string{form("grant_type", "client_credentials", "scope", asked+"/.default"), form("grant_type", "client_credentials", "resource", asked),
+		form("grant_type", "client_credentials", "scope", asked+"/.default", "resource", asked)} {
+		if got := d.send(t, http.MethodPost, "/oauth2/token", form); got.StatusCode != 200 {
+			t.Errorf("%s: got %d %s", form, got.StatusCode, got.body)
+		}
 	}
 }
 

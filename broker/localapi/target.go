@@ -49,7 +49,11 @@ func scopeOfResource(resource string) (string, *badRequest) {
 	if strings.ContainsFunc(resource, unicode.IsSpace) {
 		return "", badTarget("the resource has white space in it", "name one resource, e.g. https://graph.microsoft.com")
 	}
-	return trimSlash(resource) + "/.default", nil
+	resource = trimSlash(resource)
+	if strings.HasSuffix(resource, "/") { // with .default, it would be taken for Entra's form
+		return "", badTarget("the resource has an empty path segment at its end", "name one resource, e.g. https://graph.microsoft.com")
+	}
+	return resource + "/.default", nil
 }
 
 func trimSlash(resource string) string { return strings.TrimSuffix(resource, "/") }

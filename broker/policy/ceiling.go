@@ -41,12 +41,16 @@ type ceilingUsers struct {
 	longRunning      time.Duration // at most; 0: as the policy says
 }
 
-// atMost is a set of scopes: those listed, and all of the resources listed.
+// atMost is a set of scopes: those listed, and all of the resources listed, each
+// by its aliases too.
 type atMost struct{ scopes, resources map[string]struct{} }
 
 func (a *atMost) has(scope, resource string) bool {
 	_, listed := a.scopes[scope]
 	_, whole := a.resources[resource]
+	if named, ok := aliases[resource]; ok && !listed && !whole {
+		return a.has(named+scope[len(resource):], named)
+	}
 	return listed || whole
 }
 
@@ -181,10 +185,11 @@ func (r *reader) atMost(at place, clouds []Cloud) *atMost {
 		if found {
 			continue
 		}
-		if _, defect := splitScope(text); defect != "" {
+		scope := oneSlash(text)
+		if _, defect := splitScope(scope); defect != "" {
 			r.badScope(places[i], text, defect, &clouds[0])
 		}
-		set.scopes[text] = struct{}{}
+		set.scopes[scope] = struct{}{}
 	}
 	texts, places = r.texts(fields["resources"])
 	for i, text := range texts {

@@ -28,7 +28,7 @@ func randomCeiling(rng *rand.Rand) modelCeiling {
 		if rng.IntN(3) > 0 {
 			return nil
 		}
-		return &modelAtMost{append(some(rng, modelGood), some(rng, modelGood)...), some(rng, []string{"https://graph.microsoft.com", "https://search.azure.com", "api://Contoso.Orders"})}
+		return &modelAtMost{append(some(rng, modelGood), some(rng, modelGood)...), some(rng, []string{"https://graph.microsoft.com", "https://search.azure.com", "https://management.azure.com", "api://Contoso.Orders"})}
 	}
 	c := modelCeiling{
 		tenants: seldom(rng, append([]string{"contoso.com"}, modelTenants...)), clientIDs: seldom(rng, []string{billingID, agentOne, agentTwo}),
@@ -92,7 +92,8 @@ func (c modelCeiling) allows(m modelPolicy, r policy.Request, d policy.Decision)
 		within := func(resource string) bool {
 			return strings.HasPrefix(scope, resource+"/") && !strings.Contains(scope[len(resource)+1:], "/")
 		}
-		if most != nil && !slices.Contains(most.scopes, scope) && !slices.ContainsFunc(most.resources, within) {
+		asARM := scope == modelARMAlias && most != nil && (slices.Contains(most.scopes, modelARM) || slices.Contains(most.resources, "https://management.azure.com"))
+		if most != nil && !slices.Contains(most.scopes, scope) && !slices.ContainsFunc(most.resources, within) && !asARM {
 			return false
 		}
 	}

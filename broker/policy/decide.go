@@ -160,7 +160,7 @@ func (a *allowance) lists(d *Decision, text string, t *trace) bool {
 		if len(scopes) == maxScopes {
 			return t.deny(d, stepScope, ScopeMalformed, a.list, "ask for at most 16 scopes at once")
 		}
-		scopes = append(scopes, scope)
+		scopes = append(scopes, oneSlash(scope))
 	}
 	if len(scopes) == 0 {
 		return t.deny(d, stepScope, ScopeMissing, a.list, noScopeHint(a))
@@ -172,7 +172,7 @@ func (a *allowance) lists(d *Decision, text string, t *trace) bool {
 	listed := true
 	for _, scope := range scopes {
 		if _, ok := a.grants[scope]; !ok {
-			if !t.refuse(d, stepScope, ScopeNotAllowed, a.list, notAllowedHint(a, scope, resource)) {
+			if !t.refuse(d, stepScope, ScopeNotAllowed, a.list, notAllowedHint(a, scope)) {
 				return false
 			}
 			listed = false

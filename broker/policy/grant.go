@@ -21,6 +21,7 @@ type grant struct {
 	list     string // path of the list that the line is in
 	resource string
 	scopes   []string // the scope alone
+	alias    bool     // the line names the resource otherwise
 }
 
 var allowForm = fieldsOf(
@@ -64,7 +65,7 @@ const maxGrants = 100_000
 // grant grants a scope by the line at. Who is granted it twice has it from the
 // first line.
 func (r *reader) grant(a *allowance, scope string, at place, list string) {
-	if _, ok := a.grants[scope]; ok || r.grants > maxGrants {
+	if g, ok := a.grants[scope]; ok && !g.alias || r.grants > maxGrants {
 		return
 	}
 	if r.grants++; r.grants > maxGrants {
@@ -74,7 +75,15 @@ func (r *reader) grant(a *allowance, scope string, at place, list string) {
 	resource, _ := splitScope(scope)
 	r.warnScope(scope, resource, a.rule, at)
 	a.scopes = append(a.scopes, scope)
-	a.grants[scope] = grant{rule: at.path, list: list, resource: resource, scopes: []string{scope}}
+	g := grant{rule: at.path, list: list, resource: resource, scopes: []string{scope}}
+	a.grants[scope] = g
+	if alias := aliasOf(resource); alias != "" {
+		other := alias + scope[len(resource):]
+		if _, listed := a.grants[other]; !listed {
+			g.resource, g.scopes, g.alias = alias, []string{other}, true
+			a.grants[other] = g
+		}
+	}
 }
 
 // ruleOf is the path that all of scopes have in common: a line, a list, or the
@@ -99,10 +108,7 @@ func (r *reader) scopes(at place, cloud *Cloud) (scopes []string, places []place
 	texts, items := r.texts(at)
 	once := once[string]{}
 	for i, text := range texts {
-		scope, expanded := cloud.expand(text)
-		if !expanded {
-			scope = text
-		}
+		scope := cloud.writtenOut(text)
 		resource, defect := splitScope(scope)
 		switch {
 		case defect != "":

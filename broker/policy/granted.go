@@ -7,6 +7,17 @@ type Granted struct {
 	Rule       string // path, in the policy file, of the line that grants it
 }
 
+// MayHave reports whether the agent is granted a scope, by whichever name of its
+// resource.
+func (a *Agent) MayHave(scope string, onBehalfOf bool) bool {
+	allow := &a.forItself
+	if onBehalfOf {
+		allow = &a.forUser
+	}
+	_, ok := allow.grants[scope]
+	return ok
+}
+
 // Granted returns all that the agent may have, in the order of the file: first
 // for itself, then on behalf of users.
 func (a *Agent) Granted() []Granted {

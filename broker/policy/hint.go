@@ -131,7 +131,9 @@ func mixedHint(first, other string) string {
 	return "the scopes belong to " + quote(first) + " and to " + quote(other) + ": a token is for one resource, ask for one at a time"
 }
 
-func notAllowedHint(a *allowance, scope, resource string) string {
+func notAllowedHint(a *allowance, scope string) string {
+	scope = Listed(scope)
+	resource, _ := splitScope(scope)
 	hint := "add " + quote(scope) + " to " + a.list + " if the agent may have it"
 	if near := nearScope(a, scope, resource); near != "" {
 		hint += "; the policy lists " + near + "; scopes are compared exactly"

@@ -218,7 +218,11 @@ func modelAsked(r policy.Request) []string {
 	if r.API != "" && r.Scope == "" {
 		return modelAllow{apis: []string{r.API}}.all()
 	}
-	return strings.Fields(r.Scope)
+	scopes := strings.Fields(r.Scope)
+	for i, scope := range scopes {
+		scopes[i] = modelTwoSlashes.ReplaceAllString(scope, "$1/.default")
+	}
+	return scopes
 }
 
 func (a modelAgent) wrongWithAPI(r policy.Request) (wrong []policy.Reason) {
@@ -271,6 +275,9 @@ func (a modelAllow) all() []string {
 		if full, ok := modelShorthands[scope]; ok {
 			all[i] = full
 		}
+	}
+	if slices.Contains(all, modelARM) {
+		all = append(all, modelARMAlias)
 	}
 	return all
 }

@@ -16,12 +16,12 @@ var (
 	modelSockets = []string{"a.sock", "b.sock", "/run/a.sock", "/run/c.sock", "/srv/c.sock"}
 	modelKeys    = []string{"/k/1", "/k/2", "/k/3"}
 	modelDates   = []string{"2027-01-01", "2027-06-30"}
-	modelGood    = []string{graph, mailRead, userRead, search, orders, "00000003-0000-0000-c000-000000000000/.default", "https://contoso.com/a/b/.default"}
+	modelGood    = []string{graph, mailRead, userRead, search, orders, modelARM, modelARMAlias, "00000003-0000-0000-c000-000000000000/.default", "https://contoso.com/a/b/.default"}
 	modelBad     = []string{
 		"https://Graph.microsoft.com/.default", "https://graph.microsoft.com:443/.default", "https://graph.microsoft.com", "User.Read", "graph",
-		"openid", "https://graph.microsoft.com//.default", "https://graph.microsoft.com/%2e", "https://a@b/.default", "api://a:1/x",
+		"openid", "https://graph.microsoft.com///.default", "https://graph.microsoft.com/%2e", "https://a@b/.default", "api://a:1/x",
 		"https://graph.microsoft.com/Mail.Send", "https://contoso.com/a/.default", "https://graph.microsoft.com/.defaults", "https://é.example/x",
-		"api://AzureADTokenExchange/.default", "fb60f99c-7a34-4190-8149-302f77469936/.default", "api://azurefmitokenexchange/x/y",
+		"api://AzureADTokenExchange/.default", "api://AzureADTokenExchange//.default", "fb60f99c-7a34-4190-8149-302f77469936/.default", "api://azurefmitokenexchange/x/y",
 	}
 	modelShorthands = map[string]string{"graph/Mail.Read": mailRead, "ai-search": search}
 	modelRoles      = map[string][]string{"reader": {"graph/Mail.Read", orders}, "searcher": {"ai-search"}}
@@ -321,6 +321,9 @@ func aimed(rng *rand.Rand, m modelPolicy) policy.Request {
 	}
 	if all := allow.all(); len(all) > 0 && fits() {
 		r.Scope = one(rng, all)
+	}
+	if rng.IntN(12) == 0 {
+		r.Scope = strings.ReplaceAll(r.Scope, "/.default", "//.default")
 	}
 	if r.API != "" && fits() {
 		r.Scope = ""

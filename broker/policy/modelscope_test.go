@@ -13,6 +13,11 @@ var (
 	modelReserved = regexp.MustCompile(`(?i)^(api://)?(fb60f99c-7a34-4190-8149-302f77469936|a9dd8a2a-df54-4ae0-84f9-38c8d57e5265)/|^api://Azure(AD|FMI)TokenExchange`)
 )
 
+// Who lists the first may have the other.
+const modelARM, modelARMAlias = "https://management.azure.com/.default", "https://management.core.windows.net/.default"
+
+var modelTwoSlashes = regexp.MustCompile(`([^/])//\.default$`)
+
 func modelScope(scope string) (resource string, ok bool) {
 	slash := strings.LastIndex(scope, "/")
 	if slash < 0 || len(scope) > 512 {

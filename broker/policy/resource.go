@@ -30,6 +30,34 @@ var resourceRows = []resourceRow{
 	{"storage", "https://storage.azure.com", "https://storage.azure.com", "https://storage.azure.com"},
 }
 
+// aliases are other identifiers of resources: Entra knows both as one API. az
+// asks for Azure Resource Manager by these, whatever a policy calls it.
+var aliases = map[string]string{
+	"https://management.core.windows.net":       "https://management.azure.com",
+	"https://management.core.usgovcloudapi.net": "https://management.usgovcloudapi.net",
+	"https://management.core.chinacloudapi.cn":  "https://management.chinacloudapi.cn",
+}
+
+// Listed returns the scope whose grant grants a scope that names its resource by
+// an alias. Any other scope is its own.
+func Listed(scope string) string {
+	cut := max(0, strings.LastIndexByte(scope, '/'))
+	if resource, ok := aliases[scope[:cut]]; ok {
+		return resource + scope[cut:]
+	}
+	return scope
+}
+
+// aliasOf returns the alias of a resource, or "".
+func aliasOf(resource string) string {
+	for alias, named := range aliases {
+		if named == resource {
+			return alias
+		}
+	}
+	return ""
+}
+
 // resourcesOf makes the map of one column; pairs of a name and a resource
 // replace what the column says.
 func resourcesOf(column func(resourceRow) string, pairs ...string) map[string]string {
@@ -87,14 +115,19 @@ func (c *Cloud) expand(text string) (scope string, ok bool) {
 // the cloud, and returns it written out. For anything else it returns a problem
 // without a place: what is wrong, and what to write.
 func (c *Cloud) Scope(text string) (string, *Problem) {
-	if scope, ok := c.expand(text); ok {
-		text = scope
-	}
-	if _, defect := splitScope(text); defect != "" {
+	scope := c.writtenOut(text)
+	if _, defect := splitScope(scope); defect != "" {
 		message, hint := c.scopeProblem(text, defect)
 		return "", &Problem{Message: message, Hint: hint}
 	}
-	return text, nil
+	return scope, nil
+}
+
+func (c *Cloud) writtenOut(text string) string {
+	if scope, ok := c.expand(text); ok {
+		return scope
+	}
+	return oneSlash(text)
 }
 
 // scopeProblem says what is wrong with a scope that is not canonical, and what to

@@ -55,6 +55,48 @@ func TestShorthands(t *testing.T) {
 	}
 }
 
+// TestAliases: az asks for Azure Resource Manager by its older name. Who is granted
+// the one has the other, by the same line and as it was asked for; and nothing else
+// of either.
+func TestAliases(t *testing.T) {
+	for cloud, alias := range map[string]string{
+		"": "https://management.core.windows.net", "cloud: usgov\n": "https://management.core.usgovcloudapi.net", "cloud: china\n": "https://management.core.chinacloudapi.cn",
+	} {
+		agents := "agents:\n  a: {identity: app, callers: [{tcp: {uids: [1]}}], allow: {scopes: [arm]}}\n" +
+			"  b: {identity: app, callers: [{tcp: {uids: [2]}}], allow: {scopes: [arm, " + alias + "/.default]}}\n" +
+			"  c: {identity: app, callers: [{tcp: {uids: [3]}}], allow: {scopes: [" + alias + "//.default]}}\n" +
+			"  d: {identity: app, callers: [{tcp: {uids: [4]}}], allow: {scopes: [" + alias + "/.default, arm]}}\n" +
+			"  e: {identity: app, callers: [{tcp: {uids: [5]}}], allow: {scopes: [graph/.default]}}\n"
+		p := parse(t, head+cloud+agents)
+		named, _ := p.Cloud.Scope("arm")
+		for uid, rule := range map[uint32]string{1: "agents.a.allow.scopes[0]", 2: "agents.b.allow.scopes[1]", 3: "agents.c.allow.scopes[0]", 4: "agents.d.allow.scopes[0]", 5: ""} {
+			for _, asked := range []string{alias + "/.default", alias + "//.default"} {
+				d := p.Decide(policy.Request{Peer: tcp(uid), Scope: asked})
+				if d.Allowed != (rule != "") || rule != "" && (d.Rule != rule || d.Scope != alias+"/.default" || d.Resource != alias) {
+					t.Errorf("%s%s for %d: got %+v, want it by %s", cloud, asked, uid, d, rule)
+				}
+				if rule == "" && !strings.Contains(d.Hint, `add "`+named+`"`) {
+					t.Errorf("got the hint %q, want it to name %s", d.Hint, named)
+				}
+			}
+			if d := p.Decide(policy.Request{Peer: tcp(uid), Scope: alias + "/user_impersonation"}); d.Allowed {
+				t.Errorf("got %+v, want another scope of the alias denied", d)
+			}
+		}
+		// What is listed stays what is written.
+		if diff := cmp.Diff([]string{named}, p.Agents["a"].Scopes); diff != "" || len(p.Agents["a"].Granted()) != 1 || len(p.Agents["b"].Scopes) != 2 || len(p.Agents["d"].Scopes) != 2 {
+			t.Errorf("got the scopes %v, %v, %v", p.Agents["a"].Scopes, p.Agents["b"].Scopes, p.Agents["d"].Scopes)
+		}
+		if d := p.Decide(policy.Request{Peer: tcp(3), Scope: named}); d.Allowed {
+			t.Errorf("got %+v, want the alias alone", d)
+		}
+	}
+	const elsewhere = head + "cloud: usgov\nagents: {a: {identity: app, callers: [{tcp: {uids: [1]}}], allow: {scopes: [arm]}}}\n"
+	if d := parse(t, elsewhere).Decide(policy.Request{Peer: tcp(1), Scope: "https://management.core.windows.net/.default"}); d.Allowed {
+		t.Errorf("got %+v, want another cloud's denied", d)
+	}
+}
+
 // TestWrongScopes: whoever writes neither a scope nor a shorthand is told what to
 // write.
 func TestWrongScopes(t *testing.T) {

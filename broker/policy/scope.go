@@ -47,6 +47,16 @@ func splitScope(scope string) (resource, defect string) {
 	return resource, ""
 }
 
+// oneSlash makes one slash of the two that Entra wants before .default where the
+// identifier of a resource ends in one: here none does.
+func oneSlash(scope string) string {
+	resource, ok := strings.CutSuffix(scope, "//.default")
+	if !ok || strings.HasSuffix(resource, "/") {
+		return scope
+	}
+	return resource + "/.default"
+}
+
 // badByte names the first byte that no canonical scope contains.
 func badByte(scope string) string {
 	for i := range len(scope) {

@@ -43,7 +43,8 @@ func TestLookAlikeScopes(t *testing.T) {
 		{"https://graph.microsoft.com:8443/.default", malformed, "has a port: write <resource>/<name>"},
 		{"https://graph.microsoft.com@evil.example/.default", malformed, "user information"},
 		{"https://user:pw@graph.microsoft.com/.default", malformed, "user information"},
-		{"https://graph.microsoft.com//.default", malformed, "empty path segment"},
+		{"https://graph.microsoft.com///.default", malformed, "empty path segment"},
+		{"https://graph.microsoft.com//Mail.Read", malformed, "empty path segment"},
 		{"https://graph.microsoft.com/./.default", malformed, "path segment that begins with a dot"},
 		{"https://graph.microsoft.com/x/../.default", malformed, "path segment that begins with a dot"},
 		{"https://graph.microsoft.com/..", malformed, "name that begins with a dot"},
@@ -98,6 +99,10 @@ func TestLookAlikeScopes(t *testing.T) {
 		if d.Allowed || d.Reason != test.reason || !strings.Contains(d.Hint, test.hint) {
 			t.Errorf("%q:\n got %s, hint %s\nwant %s, hint with %s", test.scope, d.Reason, d.Hint, test.reason, test.hint)
 		}
+	}
+	// Entra's form for a resource whose identifier ends in a slash.
+	if d := p.Decide(policy.Request{Peer: tcp(10001), Scope: "https://graph.microsoft.com//.default", Now: may2027}); d.Scope != graph || d.Resource != "https://graph.microsoft.com" {
+		t.Errorf("with two slashes: got %+v, want %s", d, graph)
 	}
 	for _, scope := range []string{graph, mailRead, "00000003-0000-0000-c000-0000000000aa/.default", "https://contoso.com/a/b/.default"} {
 		if d := p.Decide(policy.Request{Peer: tcp(10001), Scope: scope, Now: may2027}); !d.Allowed {

@@ -158,6 +158,22 @@ func TestAuditedUseIsAUse(t *testing.T) {
 	}
 }
 
+// TestAliasIsAUse: a scope that is asked for by the other name of its resource is
+// one that the policy grants.
+func TestAliasIsAUse(t *testing.T) {
+	cfg := configOf(t, testdata(t, "policy.yaml"))
+	line := `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"researcher","scopes":["https://management.core.windows.net/.default"],"decision":`
+	log := line + `"allow"}` + "\n" + line + `"error"}` + "\n"
+	for _, a := range reportOf(t, cfg, []byte(log)).Agents {
+		for _, right := range a.Rights {
+			arm := a.Name == "researcher" && right.Scope == "https://management.azure.com/.default"
+			if used := right.Count == 1 && right.NotIssued == 1 && right.State == review.Used; used != arm {
+				t.Errorf("%s: got the right %+v", a.Name, right)
+			}
+		}
+	}
+}
+
 // TestNewRefusesAnotherFile: rights must not be told from a file that the policy
 // does not come from.
 func TestNewRefusesAnotherFile(t *testing.T) {

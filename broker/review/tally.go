@@ -201,11 +201,10 @@ func (t *tally) served(r *Review, rec *record) {
 		return
 	}
 	for _, scope := range rec.Scopes {
-		key := right{scope, rec.OnBehalfOf}
-		if found, granted := t.rights[key]; granted {
+		if found := t.right(scope, rec.OnBehalfOf); found != nil {
 			found.issued.add(rec.Time)
 		} else {
-			t.others.add(r, maxRights, key, rec.Time)
+			t.others.add(r, maxRights, right{scope, rec.OnBehalfOf}, rec.Time)
 		}
 	}
 	if rec.OnBehalfOf && rec.UserObjectID+rec.UserHash != "" {
@@ -240,8 +239,16 @@ func (t *tally) refused(r *Review, rec *record) {
 	}
 	for _, scope := range rec.Scopes {
 		// Only what is granted: a caller may ask for anything.
-		if found, granted := t.rights[right{scope, rec.OnBehalfOf}]; granted {
+		if found := t.right(scope, rec.OnBehalfOf); found != nil {
 			found.notIssued++
 		}
 	}
+}
+
+// right returns what grants a scope, or nil.
+func (t *tally) right(scope string, forUser bool) *asking {
+	if found := t.rights[right{scope, forUser}]; found != nil {
+		return found
+	}
+	return t.rights[right{policy.Listed(scope), forUser}]
 }
