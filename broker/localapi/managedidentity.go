@@ -134,8 +134,9 @@ func imdsKey(r *http.Request, f form) (string, *badRequest) {
 }
 
 // members of an answer are strings throughout: some clients take nothing else,
-// and all take strings. App Service has no expires_in; what JavaScript and
-// Python compare with what they asked for is the resource.
+// and all take strings. App Service itself has no expires_in, but Terraform reads
+// nothing else, and would never ask again. What JavaScript and Python compare with
+// what they asked for is the resource.
 func (req identityRequest) members(b []byte, issued broker.Issued) []byte {
 	text := func(name, value string) {
 		b = append(append(b, `,"`...), name...)
@@ -147,9 +148,9 @@ func (req identityRequest) members(b []byte, issued broker.Issued) []byte {
 	if issued.ClientID != "" {
 		text("client_id", issued.ClientID)
 	}
+	left := strconv.FormatInt(secondsLeft(issued), 10)
+	text("expires_in", left)
 	if req.imds {
-		left := strconv.FormatInt(secondsLeft(issued), 10)
-		text("expires_in", left)
 		text("ext_expires_in", left)
 	}
 	return b

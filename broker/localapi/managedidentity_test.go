@@ -46,14 +46,14 @@ func TestManagedIdentityAnswers(t *testing.T) {
 		client  string
 		members string
 	}{
-		"App Service":            {appService, asAppService, entratest.DemoClientID, "access_token client_id expires_on not_before resource token_type"},
-		"with a slash":           {appService + "/", asAppService, entratest.DemoClientID, "access_token client_id expires_on not_before resource token_type"},
-		"selected":               {appService + "&client_id=" + strings.ToUpper(entratest.DemoClientID), asAppService, entratest.DemoClientID, "access_token client_id expires_on not_before resource token_type"},
-		"of a fleet":             {appService + "&object_id=" + entratest.DemoAgentIdentityID, asAppService, entratest.DemoAgentIdentityID, "access_token client_id expires_on not_before resource token_type"},
-		"by name":                {appService + "&identity=fleet/" + entratest.DemoAgentIdentityID, asAppService, entratest.DemoAgentIdentityID, "access_token client_id expires_on not_before resource token_type"},
-		"with what else is sent": {appService + "&xms_cc=cp1&bypass_cache=true&client_id=", asAppService, entratest.DemoClientID, "access_token client_id expires_on not_before resource token_type"},
+		"App Service":            {appService, asAppService, entratest.DemoClientID, "access_token client_id expires_in expires_on not_before resource token_type"},
+		"with a slash":           {appService + "/", asAppService, entratest.DemoClientID, "access_token client_id expires_in expires_on not_before resource token_type"},
+		"selected":               {appService + "&client_id=" + strings.ToUpper(entratest.DemoClientID), asAppService, entratest.DemoClientID, "access_token client_id expires_in expires_on not_before resource token_type"},
+		"of a fleet":             {appService + "&object_id=" + entratest.DemoAgentIdentityID, asAppService, entratest.DemoAgentIdentityID, "access_token client_id expires_in expires_on not_before resource token_type"},
+		"by name":                {appService + "&identity=fleet/" + entratest.DemoAgentIdentityID, asAppService, entratest.DemoAgentIdentityID, "access_token client_id expires_in expires_on not_before resource token_type"},
+		"with what else is sent": {appService + "&xms_cc=cp1&bypass_cache=true&client_id=", asAppService, entratest.DemoClientID, "access_token client_id expires_in expires_on not_before resource token_type"},
 		"as Rust and MSAL Python": {appService, append([]string{"Metadata", "true", "Content-Type", "application/x-www-form-urlencoded"}, asAppService...), entratest.DemoClientID,
-			"access_token client_id expires_on not_before resource token_type"},
+			"access_token client_id expires_in expires_on not_before resource token_type"},
 		"IMDS":            {imds, asIMDS, entratest.DemoClientID, "access_token client_id expires_in expires_on ext_expires_in not_before resource token_type"},
 		"IMDS by Rust":    {strings.Replace(imds, "2018-02-01", "2019-08-01", 1), []string{"metadata", "TRUE"}, entratest.DemoClientID, "access_token client_id expires_in expires_on ext_expires_in not_before resource token_type"},
 		"IMDS with a key": {imds, append(asIMDS, asAppService...), entratest.DemoClientID, "access_token client_id expires_in expires_on ext_expires_in not_before resource token_type"},
@@ -79,6 +79,8 @@ func TestManagedIdentityAnswers(t *testing.T) {
 			check(t, err)
 			if left := time.Until(time.Unix(expires, 0)); left < time.Hour-time.Minute || left > 25*time.Hour {
 				t.Errorf("the token expires in %s", left)
+			} else if seconds, err := strconv.Atoi(members["expires_in"]); err != nil || time.Duration(seconds)*time.Second < left-time.Minute || time.Duration(seconds)*time.Second > left+time.Minute {
+				t.Errorf("got expires_in %q, want the %s until expires_on", members["expires_in"], left)
 			}
 			asked := strings.TrimPrefix(test.path[strings.Index(test.path, "resource="):], "resource=")
 			asked, _, _ = strings.Cut(asked, "&")
