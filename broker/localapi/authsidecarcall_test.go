@@ -260,7 +260,7 @@ func TestDownstreamClaims(t *testing.T) {
 		t.Errorf("got %+v after %d calls, want 401 after two", result, a.calls.Load())
 	}
 	a.calls.Store(0)
-	result = downstreamIn(t, d.send(t, http.MethodPost, ownCall+"tools?"+pathIs+"echo/x&claims="+url.QueryEscape(`{"access_token":{"xms_cc":{"values":["cp1"]}}}`), ""))
+	result = downstreamIn(t, d.send(t, http.MethodPost, ownCall+"tools?"+pathIs+"echo/x&claims="+url.QueryEscape(`{"access_token":{"acrs":{"essential":true,"value":"c2"}}}`), ""))
 	if result.StatusCode != 401 || a.calls.Load() != 1 || !strings.Contains(strings.Join(result.Headers["Www-Authenticate"], ""), "claims=") {
 		t.Errorf("with claims of its own, the agent got %+v after %d calls", result, a.calls.Load())
 	}

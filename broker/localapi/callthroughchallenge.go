@@ -1,9 +1,6 @@
 package localapi
 
-import (
-	"encoding/json"
-	"strings"
-)
+import "strings"
 
 // challengeIn returns the claims that an API asks for in its WWW-Authenticate
 // headers, as a JSON object, or "" when it asks for none:
@@ -14,9 +11,7 @@ func challengeIn(headers []string) string {
 			if !strings.EqualFold(challenge.scheme, "Bearer") || challenge.parameters["error"] != "insufficient_claims" {
 				continue
 			}
-			claims := decodeClaims(challenge.parameters["claims"])
-			var object map[string]json.RawMessage
-			if len(claims) <= maxClaimsBytes && json.Unmarshal([]byte(claims), &object) == nil && len(object) > 0 {
+			if claims, _ := claimsIn(decodeClaims(challenge.parameters["claims"])); claims != "" {
 				return claims
 			}
 		}

@@ -1,8 +1,6 @@
 package localapi
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -80,20 +78,6 @@ func callerOf(r *http.Request) (agent, key string, problem *badRequest) {
 		}
 	}
 	return agent, key, nil
-}
-
-// decodeClaims takes claims as they stand in a challenge, or decoded already.
-// What is neither is left for readClaims to refuse.
-func decodeClaims(text string) string {
-	text = strings.TrimSpace(text)
-	if strings.HasPrefix(text, "{") {
-		return text
-	}
-	standard := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(text, "="))
-	if decoded, err := base64.RawStdEncoding.DecodeString(standard); err == nil && json.Valid(decoded) {
-		return string(decoded)
-	}
-	return text
 }
 
 // withheld are the request headers that an API does not get: what authenticates

@@ -221,6 +221,36 @@ func TestAgentsThatAreRefused(t *testing.T) {
 	}
 }
 
+// A caller that declares capabilities of its own gets the token that it would get
+// without, at every door that takes claims.
+func TestCapabilitiesOfCallers(t *testing.T) {
+	capabilities := url.QueryEscape(`{"access_token":{"xms_cc":{"values":["cp1"]}}}`)
+	d, _ := openCalls(t, caller, answering(200, "ok"))
+	plain := d.send(t, http.MethodPost, "/oauth2/token", good)
+	var lifetime struct {
+		Seconds int `json:"expires_in"`
+	}
+	check(t, json.Unmarshal([]byte(plain.body), &lifetime))
+	if plain.StatusCode != 200 || lifetime.Seconds > 2*3600 {
+		t.Fatalf("got %d %s", plain.StatusCode, plain.body)
+	}
+	d.audited()
+	for name, got := range map[string]answer{
+		"oauth":            d.send(t, http.MethodPost, "/oauth2/token", good+"&claims="+capabilities),
+		"Entra's address":  d.send(t, http.MethodPost, "/"+entratest.DemoTenantID+"/oauth2/v2.0/token", good+"&claims="+capabilities),
+		"managed identity": d.send(t, http.MethodGet, appService+"&claims="+capabilities, "", asAppService...),
+		"auth sidecar":     d.send(t, http.MethodGet, "/AuthorizationHeaderUnauthenticated/tools?claims="+capabilities, ""),
+		"call-through":     d.call(t, http.MethodGet, "tools/x", "", "Credfree-Claims", `{"access_token":{"xms_cc":{"values":["cp1"]}}}`),
+	} {
+		if got.StatusCode != 200 {
+			t.Errorf("%s: got %s", name, got.wire())
+		}
+	}
+	if lines := d.audited(); strings.Count(lines, `"cache":"hit"`) != 5 {
+		t.Errorf("recorded %s, want five hits of the plain token", lines)
+	}
+}
+
 // A claims challenge reaches whoever signs the user in, and what comes of it
 // reaches Entra.
 func TestClaimsChallenge(t *testing.T) {

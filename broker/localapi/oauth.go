@@ -1,7 +1,6 @@
 package localapi
 
 import (
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"sync"
@@ -12,12 +11,7 @@ import (
 	"github.com/credfree/credfree/broker/policy"
 )
 
-const (
-	doorOAuth = "oauth"
-
-	// maxClaimsBytes bounds a claims challenge.
-	maxClaimsBytes = 8 << 10
-)
+const doorOAuth = "oauth"
 
 // token is the OAuth 2.0 token endpoint (RFC 6749 §3.2).
 func (h *Handler) token(w http.ResponseWriter, r *http.Request) {
@@ -79,20 +73,6 @@ func readTokenRequest(r *http.Request, p *policy.Policy) (tokenRequest, *badRequ
 		return req, bad("the tenant in the path is not that of the identity", "write the tenant as the policy does, or use "+client.TokenPath)
 	}
 	return req, nil
-}
-
-// readClaims reads a claims challenge to satisfy, from any door.
-func readClaims(f form) (string, *badRequest) {
-	claims := f.get("claims")
-	if claims != "" && (len(claims) > maxClaimsBytes || !isObject(claims)) {
-		return "", bad("claims is not a JSON object", "pass the decoded claims of the challenge")
-	}
-	return claims, nil
-}
-
-func isObject(text string) bool {
-	var object map[string]json.RawMessage
-	return json.Unmarshal([]byte(text), &object) == nil && object != nil
 }
 
 var (
