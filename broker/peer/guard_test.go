@@ -158,6 +158,18 @@ func TestGuardAddresses(t *testing.T) {
 	_ = wantRefusal(t, Guard{}, r, "not_loopback")
 }
 
+// A WebSocket client that sends an Origin by itself is refused like a browser, be
+// it our own address, and told how to send none.
+func TestWebSocketWithOrigin(t *testing.T) {
+	const text = "GET / HTTP/1.1\nHost: localhost:7400\nOrigin: http://localhost:7400"
+	for headers, hinted := range map[string]bool{"": false, "\nConnection: Upgrade\nUpgrade: WebSocket": true} {
+		refusal := wantRefusal(t, Guard{}, parse(t, text+headers), "origin")
+		if strings.Contains(refusal.Hint, "suppress_origin=True") != hinted {
+			t.Errorf("%q: got the hint %q", headers, refusal.Hint)
+		}
+	}
+}
+
 func TestRefusalQuotesLittle(t *testing.T) {
 	r := parse(t, "GET / HTTP/1.1\nHost: localhost")
 	r.Host = "evil\r\nSet-Cookie: a=b\x1b[31m\"<script>" + strings.Repeat("x", 1000) + "\u202e"

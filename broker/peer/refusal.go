@@ -54,11 +54,12 @@ func refuseHeaders(h http.Header, found sign) *Refusal {
 	case found&signPreflight != 0:
 		return &Refusal{Reason: "preflight", Message: "The request is a browser's cross-origin preflight.", Hint: browserHint}
 	case found&signOrigin != 0:
-		return &Refusal{
-			Reason:  "origin",
-			Message: fmt.Sprintf("The request comes from a web page (Origin %s).", quote(h.Get("Origin"))),
-			Hint:    browserHint,
+		hint := browserHint
+		if strings.EqualFold(h.Get("Upgrade"), "websocket") {
+			// No exception for our own address: what an API answers may be a page, and a browser would open it there.
+			hint = "Web pages are not served: a program opens a WebSocket without Origin, which in Python's websocket-client is suppress_origin=True."
 		}
+		return &Refusal{Reason: "origin", Message: fmt.Sprintf("The request comes from a web page (Origin %s).", quote(h.Get("Origin"))), Hint: hint}
 	case found&signFetchSite != 0:
 		return &Refusal{
 			Reason:  "fetch_site",
