@@ -32,10 +32,8 @@ func (h *Handler) downstreamAPI(w http.ResponseWriter, r *http.Request, route, a
 	c := &call{Handler: h, w: w, in: r, req: req.Request, escaped: req.call.escaped, span: tracenoop.Span{}}
 
 	// 2. Whether the agent may, and with which token.
-	issued, err := h.issue(w, r, req.Request, problem)
-	c.issued = issued
-	if err != nil {
-		h.failSidecar(w, issued, err, req.rule, http.MethodPost)
+	if err := c.begin(problem); err != nil {
+		h.failSidecar(w, c.issued, err, req.rule, http.MethodPost)
 		return
 	}
 

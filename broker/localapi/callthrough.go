@@ -3,6 +3,7 @@ package localapi
 import (
 	"bytes"
 	"cmp"
+	"crypto/sha256"
 	"io"
 	"log"
 	"net/http"
@@ -77,7 +78,9 @@ type call struct {
 	req     broker.Request
 	escaped string // path below the API's base URL, as the agent wrote it
 	issued  broker.Issued
-	target  *url.URL // of the attempt under way
+	began   string            // claims that the first token has, as the API has asked for; "" for none
+	demand  [sha256.Size]byte // what they are remembered by
+	target  *url.URL          // of the attempt under way
 	watch   *watch
 	span    trace.Span // of that attempt
 	body    []byte     // of the request, when it was read ahead
@@ -101,9 +104,7 @@ func (h *Handler) callThrough(w http.ResponseWriter, r *http.Request) {
 	problem := c.read()
 
 	// 2. Whether the agent may, and with which token.
-	issued, err := h.issue(w, r, c.req, problem)
-	c.issued = issued
-	if err != nil {
+	if err := c.begin(problem); err != nil {
 		c.fail(err)
 		return
 	}

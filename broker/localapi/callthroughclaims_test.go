@@ -2,8 +2,10 @@ package localapi_test
 
 import (
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
@@ -122,6 +126,103 @@ func TestCallStreamedGetsPastARevokedToken(t *testing.T) {
 		if resp.StatusCode != 200 || string(got) != string(want) {
 			t.Errorf("%s: got %d and %d bytes the second time, want 200 and %d", name, resp.StatusCode, len(got), len(want))
 		}
+	}
+}
+
+// An API that asks for the same with each call is called once, from the second call
+// on, by each door that calls: with what the first time has taught. Others who call
+// it have to be asked themselves.
+func TestCallBeginsWithWhatWasAskedFor(t *testing.T) {
+	stream := func() io.Reader { return io.MultiReader(strings.NewReader("body")) }
+	d, a := openCalls(t, caller, func(d *door) http.Handler {
+		mux := http.NewServeMux()
+		mux.Handle("/base/v1/", http.StripPrefix("/base/v1", d.entra.API()))
+		mux.Handle("/", d.entra.API())
+		return mux
+	})
+	check(t, d.entra.SetClaimsChallenge(recently()))
+	for i, call := range []struct {
+		path  string
+		body  io.Reader
+		calls int64
+		want  int
+	}{
+		{"tools/echo/x", strings.NewReader("body"), 2, 200},
+		{"tools/echo/x", strings.NewReader("body"), 1, 200},
+		{"tools/echo/y", stream(), 1, 200},
+		{"linked/echo/x", stream(), 1, 401},
+		{"linked/echo/x", stream(), 1, 200},
+	} {
+		a.calls.Store(0)
+		if resp := do(t, d.request(t, http.MethodPost, call.path, call.body)); resp.StatusCode != call.want || a.calls.Load() != call.calls {
+			t.Errorf("call %d of %s: got %d after %d calls, want %d after %d", i+1, call.path, resp.StatusCode, a.calls.Load(), call.want, call.calls)
+		}
+	}
+	a.calls.Store(0)
+	if result := downstreamIn(t, d.send(t, http.MethodPost, ownCall+"tools?"+pathIs+"echo/x", "")); result.StatusCode != 200 || a.calls.Load() != 1 {
+		t.Errorf("/DownstreamApi: got %+v after %d calls, want 200 after 1", result, a.calls.Load())
+	}
+	d.audited()
+	if got := d.call(t, http.MethodPost, "tools/echo/x", "", "Credfree-Identity", "demo"); got.StatusCode != 200 || strings.Count(d.audited(), `"decision"`) != 2 {
+		t.Errorf("who names an identity: got %s, want it asked itself", got.wire())
+	}
+	// What was asked for is not what the agent asks for itself.
+	a.calls.Store(0)
+	if got := d.call(t, http.MethodPost, "tools/echo/x", "", "Credfree-Claims", `{"access_token":{"acrs":{"value":"c1"}}}`); got.StatusCode != 401 || a.calls.Load() != 1 {
+		t.Errorf("with claims of its own: got %s after %d calls, want 401 after 1", got.wire(), a.calls.Load())
+	}
+}
+
+// A token that has what an API always asks for may be revoked like any other. The
+// next one has both that, and what the revocation asks for.
+func TestCallMeetsChallengesTogether(t *testing.T) {
+	challenge := func(w http.ResponseWriter, claims string) {
+		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(claims))+`"`)
+		w.WriteHeader(401)
+	}
+	revoked := map[string]bool{}
+	d, a := openCalls(t, sealed, func(d *door) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+			switch {
+			case revoked[token]:
+				challenge(w, fmt.Sprintf(`{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, time.Now().Unix()-100+int64(len(revoked))))
+			case !slices.Contains(d.verify(t, token).Contexts, "c1"):
+				challenge(w, `{"access_token":{"acrs":{"essential":true,"value":"c1"}}}`)
+			}
+		})
+	})
+	user := d.user(t, func(r *entratest.UserTokenRequest) { r.MFA = true })
+	for range 3 {
+		if got := d.call(t, http.MethodPost, "users/x", "body", "Credfree-User-Token", user); got.StatusCode != 200 {
+			t.Fatalf("got %s", got.wire())
+		}
+		revoked[strings.TrimPrefix(a.request().Header.Get("Authorization"), "Bearer ")] = true
+	}
+}
+
+// What Entra gives no token with any more is not insisted on: the API may ask for
+// less now.
+func TestCallForgetsWhatEntraRefuses(t *testing.T) {
+	var b *broker.Broker
+	d, a := openCalls(t, caller, emulated, func(cfg *localapi.Config) { b = cfg.Broker })
+	check(t, d.entra.SetClaimsChallenge(recently()))
+	if got := d.call(t, http.MethodGet, "tools/echo/x", ""); got.StatusCode != 200 || a.calls.Load() != 2 {
+		t.Fatalf("got %s after %d calls", got.wire(), a.calls.Load())
+	}
+	_, _, err := b.Purge(broker.Selection{Agent: "demo"})
+	check(t, err)
+	check(t, d.entra.SetClaimsChallenge(""))
+	d.entra.SetBehavior(entratest.Behavior{Code: 53003})
+	d.audited()
+	got := d.call(t, http.MethodGet, "tools/echo/x", "")
+	if lines := d.audited(); got.StatusCode != 401 || strings.Count(lines, `"reason":"entra_rejected"`) != 2 {
+		t.Errorf("got %s and recorded %s, want a token without the claims asked for", got.wire(), lines)
+	}
+	d.entra.SetBehavior(entratest.Behavior{})
+	got = d.call(t, http.MethodGet, "tools/echo/x", "")
+	if lines := d.audited(); got.StatusCode != 200 || strings.Count(lines, `"decision"`) != 1 {
+		t.Errorf("got %s and recorded %s, want one issuance", got.wire(), lines)
 	}
 }
 

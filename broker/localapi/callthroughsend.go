@@ -27,16 +27,16 @@ func (c *call) RoundTrip(out *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.req.Claims != "" {
 		return resp, err
 	}
-	claims := challengeIn(resp.Header["Www-Authenticate"])
-	if claims == "" {
+	asked := challengeIn(resp.Header["Www-Authenticate"])
+	claims := bothClaims(c.began, asked)
+	if asked == "" || claims == c.began { // it is no challenge, or one that no token meets
+		c.demands.forget(c.demand)
 		return resp, nil
 	}
 	if c.replay {
 		discard(resp.Body)
 	}
-	req := c.req
-	req.Claims = claims
-	issued, err := c.issue(c.w, c.in, req, nil)
+	issued, err := c.meet(claims)
 	if !c.replay {
 		// The agent hears of the challenge, met or not. Where it is met, the token
 		// that was challenged is in use no more, and the request can come again.

@@ -39,6 +39,7 @@ type Handler struct {
 	legacy  bool
 	sidecar bool
 	calls   CallThrough
+	demands *demands
 
 	sidecarOptions SidecarOptions
 }
@@ -52,7 +53,11 @@ func New(cfg Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, sidecarOptions: cfg.Sidecar, calls: calls}, nil
+	demands, err := newDemands()
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{broker: cfg.Broker, guard: peer.Guard{Hosts: cfg.Hosts}, legacy: cfg.LegacyMSI, sidecar: cfg.AuthSidecar, sidecarOptions: cfg.Sidecar, calls: calls, demands: demands}, nil
 }
 
 // ServeHTTP implements http.Handler.
