@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 )
@@ -79,20 +78,20 @@ func (c *call) exchange(want sidecarCall) (*sidecarAnswer, error) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(&apiBody{ReadCloser: resp.Body, watch: c.watch, end: func() {}}, maxSidecarBody+1))
+	text, isText := decodeText(body, resp.Header.Get("Content-Type"))
 	switch {
 	case err != nil:
 		return nil, err
 	case len(body) > maxSidecarBody:
 		return nil, c.unfit("is larger than "+strconv.Itoa(maxSidecarBody)+" bytes", "ask it for less, or call it at /call/"+c.issued.API.Name+"/…, which passes on what the API sends")
-	case !utf8.Valid(body):
-		return nil, c.unfit("is not text in UTF-8", "call it at /call/"+c.issued.API.Name+"/…, which passes on what the API sends")
+	case !isText:
+		return nil, c.unfit("is not text in UTF-8, UTF-16 or ISO-8859-1", "call it at /call/"+c.issued.API.Name+"/…, which passes on what the API sends")
 	}
 	for _, name := range append(c.kept(resp.Header), hopByHop...) {
 		delete(resp.Header, name)
 	}
 	answer := &sidecarAnswer{StatusCode: resp.StatusCode, Headers: resp.Header}
 	if len(body) > 0 {
-		text := string(body)
 		answer.Content = &text
 	}
 	return answer, nil

@@ -176,6 +176,37 @@ func TestDownstreamAnswer(t *testing.T) {
 	}
 }
 
+// Content is text, whatever the API writes it in, without the mark of its byte
+// order. What is no text is not made some.
+func TestDownstreamCharsets(t *testing.T) {
+	for _, test := range []struct{ kind, body, want string }{
+		{"application/json", "\xef\xbb\xbf{\"a\":\"\u00e9\"}", `{"a":"é"}`},
+		{"application/json; charset=utf-8", "\xef\xbb\xbf{}", "{}"},
+		{"text/plain; charset=us-ascii", "plain", "plain"},
+		{`text/plain; charset="ISO-8859-1"`, "caf\xe9\x80", "caf\u00e9\u0080"},
+		{"text/plain; charset=utf-16", "\xff\xfee\x00=\xd8\x00\xde", "e\U0001f600"},
+		{"text/plain; charset=utf-16", "\xfe\xff\x00e", "e"},
+		{"text/plain; charset=UTF-16BE", "\x00e", "e"},
+		{"text/plain; charset=utf-16le", "e\x00", "e"},
+		{"text/plain; charset=utf-16", "odd", ""},
+		{"text/plain; charset=utf-16le", "=\xd8e\x00", ""},
+		{"text/plain; charset=utf-8", "caf\xe9", ""},
+		{"text/plain; charset=koi8-r", "\xd0", ""},
+		{"image/jpeg", "\xff\xd8\xff\xe0", ""},
+		{"broken type; charset=iso-8859-1", "\xe9", ""},
+	} {
+		d, _ := openCalls(t, sealedCaller, answering(200, test.body, "Content-Type", test.kind))
+		got := d.send(t, http.MethodPost, ownCall+"tools", "")
+		if test.want == "" {
+			if p := problemIn(t, got); p.Status != 422 || p.Reason != "api_answer_unfit" {
+				t.Errorf("%s %q: got %+v, want it refused", test.kind, test.body, p)
+			}
+		} else if result := downstreamIn(t, got); result.Content == nil || *result.Content != test.want {
+			t.Errorf("%s %q: got %s, want %q", test.kind, test.body, got.body, test.want)
+		}
+	}
+}
+
 // What is refused, and that the API hears nothing of it.
 func TestDownstreamRefusals(t *testing.T) {
 	d, a := openCalls(t, sealedCaller, answering(200, "x"))
