@@ -98,6 +98,7 @@ func callHeader(settled SidecarCall, q sidecarQuery) (http.Header, *badRequest) 
 // a call: it authenticates somebody, says how the request came here, belongs to
 // the connection, or is written by the broker.
 func IsReservedHeader(name string) bool {
+	name = asVariable(name)
 	return isWithheld(name) || strings.HasPrefix(name, "Proxy-") || slices.Contains(hopByHop, name) || slices.Contains([]string{"Accept", "Accept-Encoding", "Content-Type", "Content-Length", "Host"}, name)
 }
 

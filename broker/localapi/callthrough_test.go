@@ -84,6 +84,34 @@ func TestCallRequestHeaders(t *testing.T) {
 	}
 }
 
+// Servers that make variables of headers take these for the ones that are withheld.
+func TestCallWithholdsLookAlikes(t *testing.T) {
+	d, a := openCalls(t, sealedCaller, answering(204, ""))
+	names := []string{"X_HTTP_Method_Override", "X_Original_URL", "X_Forwarded_For", "x_ms_client_principal_id", "X.Forwarded.Host", "X-Http_Method", "X_Api_Key", "X_Real_IP", "Credfree_Identity", "X~Rewrite~URL"}
+	req := d.request(t, http.MethodPost, "tools/x", nil, "X_Request_Id", "kept")
+	for _, name := range names {
+		req.Header[name] = []string{"x"}
+	}
+	if resp := do(t, req); resp.StatusCode != 204 {
+		t.Fatalf("got %d", resp.StatusCode)
+	}
+	got := a.request().Header
+	got.Del("Authorization")
+	for name := range got {
+		if strings.ContainsAny(name, "_.~") && name != "X_request_id" {
+			t.Errorf("the API got %s", name)
+		}
+	}
+	if got.Get("X_Request_Id") != "kept" {
+		t.Errorf("got %v, want what only has an underscore", got)
+	}
+	for _, name := range names {
+		if p := problemIn(t, d.send(t, http.MethodPost, ownCall+"tools?optionsOverride.ExtraHeaderParameters."+name+"=x", "")); p.Status != 400 || p.Reason != "override_not_allowed" {
+			t.Errorf("/DownstreamApi with %s: got %+v, want it refused", name, p)
+		}
+	}
+}
+
 // What would make a client keep state about this address, and whatever holds the
 // token, does not reach the agent.
 func TestCallResponseHeaders(t *testing.T) {

@@ -96,7 +96,27 @@ var withheld = map[string]bool{
 var withheldPrefixes = []string{"X-Forwarded", "X-Ms-Token-", "X-Ms-Client-Principal", "Credfree-"}
 
 func isWithheld(name string) bool {
+	name = asVariable(name)
 	return withheld[name] || slices.ContainsFunc(withheldPrefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// asVariable is a name in canonical form, with a dash for all that is no letter or
+// digit: servers that make variables of headers (CGI, WSGI) tell no more apart.
+func asVariable(name string) string {
+	odd := func(c rune) bool { return c != '-' && (c > 'z' || !isAlphanumeric(byte(c))) }
+	if !strings.ContainsFunc(name, odd) {
+		return name
+	}
+	return http.CanonicalHeaderKey(strings.Map(func(c rune) rune {
+		if odd(c) {
+			return '-'
+		}
+		return c
+	}, name))
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // rewrite makes the request to the API, but for its token. The proxy has taken
