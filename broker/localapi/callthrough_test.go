@@ -87,7 +87,7 @@ func TestCallRequestHeaders(t *testing.T) {
 // Servers that make variables of headers take these for the ones that are withheld.
 func TestCallWithholdsLookAlikes(t *testing.T) {
 	d, a := openCalls(t, sealedCaller, answering(204, ""))
-	names := []string{"X_HTTP_Method_Override", "X_Original_URL", "X_Forwarded_For", "x_ms_client_principal_id", "X.Forwarded.Host", "X-Http_Method", "X_Api_Key", "X_Real_IP", "Credfree_Identity", "X~Rewrite~URL"}
+	names := []string{"X_HTTP_Method_Override", "X_Original_URL", "X_Forwarded_For", "x_ms_client_principal_id", "X.Forwarded.Host", "X-Http_Method", "X_Api_Key", "X_Real_IP", "Credfree_Identity", "X~Rewrite~URL", "Proxy"}
 	req := d.request(t, http.MethodPost, "tools/x", nil, "X_Request_Id", "kept")
 	for _, name := range names {
 		req.Header[name] = []string{"x"}

@@ -87,6 +87,7 @@ func callerOf(r *http.Request) (agent, key string, problem *badRequest) {
 var withheld = map[string]bool{
 	"Authorization": true, "Api-Key": true, "X-Api-Key": true, "X-Identity-Header": true, "Cookie": true, "Cookie2": true,
 	"Forwarded": true, "Via": true, "X-Real-Ip": true, "Expect": true, "Http2-Settings": true,
+	"Proxy":       true, // which CGI programs take for the proxy to use
 	"Traceparent": true, "Tracestate": true, "Baggage": true,
 	"X-Http-Method": true, "X-Http-Method-Override": true, "X-Method-Override": true, "X-Original-Url": true, "X-Rewrite-Url": true, "X-Original-Uri": true,
 }
