@@ -38,7 +38,7 @@ func keep(ctx context.Context, c *cache.Cache[exchange.Token], r *issuance.Recor
 	token, _, due, ok := c.Lookup(key)
 	if ok {
 		if due {
-			c.Refresh(ctx, key, refresh(r, key, fetch))
+			c.Refresh(ctx, key, refresh(r, "", key.Client, fetch))
 		}
 		return token, nil
 	}

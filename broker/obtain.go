@@ -34,7 +34,7 @@ func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exc
 	kept := *w // the exchange may outlive the request
 	if ok {
 		rec.Cache = issuance.Hit
-		b.cfg.Cache.Refresh(ctx, key, refresh(b.cfg.Recorder, key, b.fetch(key, &kept)))
+		b.cfg.Cache.Refresh(ctx, key, refresh(b.cfg.Recorder, key.Agent, w.clientID, b.fetch(key, &kept)))
 		return token, expires, nil
 	}
 	rec.Cache = issuance.Miss
@@ -51,7 +51,7 @@ func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exc
 }
 
 func (w *want) cacheKey(agent string) cache.Key {
-	key := cache.Key{Agent: agent, Identity: w.key, Tenant: w.tenant, Client: w.clientID, Scopes: w.Scope}
+	key := cache.Key{Agent: agent, Identity: w.key, Tenant: w.tenant, Client: w.entra, Scopes: w.Scope}
 	if w.claims != "" {
 		key.Claims = sha256.Sum256([]byte(w.claims))
 	}
@@ -106,9 +106,9 @@ func (b *Broker) entry(token exchange.Token, w *want) cache.Entry[exchange.Token
 
 // refresh is a fetch that nobody waits for. It has a trace of its own, linked
 // to the issuance that found the token to be ageing.
-func refresh(r *issuance.Recorder, key cache.Key, fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange.Token] {
+func refresh(r *issuance.Recorder, agent, clientID string, fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange.Token] {
 	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
-		ctx, end := r.Refresh(ctx, key.Agent, key.Client)
+		ctx, end := r.Refresh(ctx, agent, clientID)
 		entry, err := fetch(ctx)
 		var failure *exchange.Error
 		switch {

@@ -18,6 +18,7 @@ import (
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/managedidentity"
 	"github.com/credfree/credfree/exchange/secret"
 )
 
@@ -395,4 +396,52 @@ func checkIsolated(t *testing.T, w *world, ctx context.Context, i, who int, scop
 		t.Errorf("a%d, %s: got a user's token", i, scope)
 	}
 	return true
+}
+
+// A name that means another managed identity now gets no token of the one that it
+// meant before, by whatever the two are named.
+func TestReloadOfAManagedIdentity(t *testing.T) {
+	const a, b = "aaaaaaaa-0000-4000-8000-00000000000", "bbbbbbbb-0000-4000-8000-00000000000"
+	const arm = "/subscriptions/5f0c0000-0000-4000-8000-000000000000/resourceGroups/agents/providers/Microsoft.ManagedIdentity/userAssignedIdentities/"
+	names := map[string]string{ // what an identity is named by, and its object id
+		"":                     "99999999-0000-4000-8000-000000000002",
+		"clientID: " + a + "1": a + "2", "objectID: " + a + "2": a + "2", "resourceID: " + arm + "one": a + "2",
+		"clientID: " + b + "1": b + "2", "objectID: " + b + "2": b + "2", "resourceID: " + arm + "two": b + "2",
+	}
+	w := newWorld(t)
+	machine, err := entratest.NewIMDS(entratest.ManagedIdentityConfig{Server: w.entra, Identities: []entratest.ManagedIdentity{
+		{ClientID: machineID, PrincipalID: names[""], SystemAssigned: true},
+		{ClientID: a + "1", PrincipalID: a + "2", ResourceID: arm + "one"}, {ClientID: b + "1", PrincipalID: b + "2", ResourceID: arm + "two"},
+	}})
+	check(t, err)
+	client, err := managedidentity.New(managedidentity.Config{Transport: machine.RoundTripper("http://169.254.169.254")})
+	check(t, err)
+	w.rules.Exchange, err = exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: w.entra.RoundTripper(), ManagedIdentity: client})
+	check(t, err)
+	objectOf := func(name string) string {
+		rules := w.rules
+		rules.Policy, err = policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
+			"\nidentities:\n  vm: {managedIdentity: {"+name+"}}\nagents:\n  a: {identity: vm, callers: [{tcp: {uids: [10001]}}], allow: {scopes: [graph]}}\n"))
+		check(t, err)
+		check(t, w.Use(rules))
+		issued, err := w.ask(as(t, 10001), graph)
+		check(t, err)
+		var claims struct{ OID string }
+		payload, err := base64.RawURLEncoding.DecodeString(strings.Split(issued.Token.Reveal(), ".")[1])
+		check(t, err)
+		check(t, json.Unmarshal(payload, &claims))
+		return claims.OID
+	}
+	for before := range names {
+		for after, want := range names {
+			objectOf(before)
+			if got := objectOf(after); got != want {
+				t.Errorf("after {%s}, {%s}: got a token of %s, want %s", before, after, got, want)
+			}
+		}
+		objectOf(before)
+		if objectOf(before); w.audit.last(t)["cache"] != "hit" {
+			t.Errorf("{%s}: the token is lost by a reload that changes nothing", before)
+		}
+	}
 }

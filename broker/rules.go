@@ -57,7 +57,8 @@ type principal struct {
 	exchange.Identity
 	key      string // in cache keys
 	tenant   string
-	clientID string
+	clientID string // "" of a managed identity that is named otherwise
+	entra    string // in cache keys: the client id or, of a managed identity, all that names it
 	audience string // client id that users' tokens are issued for; "" when it cannot act for users
 }
 
@@ -108,9 +109,12 @@ func (g *generation) addPrincipals(name string, identity policy.Identity, source
 	}
 	add := func(memberName string, id exchange.Identity, audience string) {
 		tenant, clientID := id.Principal()
-		p := &principal{Identity: id, key: name, tenant: tenant, clientID: clientID, audience: audience}
+		p := &principal{Identity: id, key: name, tenant: tenant, clientID: clientID, entra: clientID, audience: audience}
 		if memberName != "" {
 			p.key += "/" + memberName
+		}
+		if m, ok := id.(exchange.ManagedIdentity); ok {
+			p.entra = strings.Join([]string{"managed", m.ID.ClientID, m.ID.ObjectID, m.ID.ResourceID}, "/")
 		}
 		g.principals[member{name, memberName}] = p
 	}
@@ -162,7 +166,7 @@ func (g *generation) over(agent string, onBehalfOf bool) bool {
 
 // permits reports whether an agent may still have, in general, what a cached
 // token is good for. Who asks and for which user is decided at each request.
-func (g *generation) permits(agentName, identityKey, tenant, clientID, scopes string, onBehalfOf bool) bool {
+func (g *generation) permits(agentName, identityKey, tenant, entra, scopes string, onBehalfOf bool) bool {
 	agent := g.Policy.Agents[agentName]
 	if agent == nil || agent.Blocked {
 		return false
@@ -172,7 +176,7 @@ func (g *generation) permits(agentName, identityKey, tenant, clientID, scopes st
 	}
 	name, memberName, _ := strings.Cut(identityKey, "/")
 	p := g.principals[member{name, memberName}]
-	if p == nil || p.tenant != tenant || p.clientID != clientID || !slices.Contains(agent.Identities, name) {
+	if p == nil || p.tenant != tenant || p.entra != entra || !slices.Contains(agent.Identities, name) {
 		return false
 	}
 	if !g.Policy.Permits(agentName, name, memberName, strings.Fields(scopes), onBehalfOf) {
