@@ -66,7 +66,10 @@ func (w *want) cacheKey(agent string) cache.Key {
 func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
 		req := exchange.Request{Scopes: w.Scopes, Claims: w.claims}
+		var session *beginning
 		if w.user != nil {
+			session = b.sessions.begin(key, w.user)
+			defer b.sessions.leave(session)
 			req.User, req.KeepSession = b.proofOf(key, w), w.LongRunning > 0
 		}
 		token, err := w.exchange.Token(ctx, w.principal.Identity, req)
@@ -75,7 +78,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 			return cache.Entry[exchange.Token]{}, err
 		}
 		if w.user != nil {
-			b.sessions.keep(key, w.user, token.Session, b.cfg.Now())
+			b.sessions.keep(session, token.Session, b.cfg.Now())
 		}
 		if w.claims != "" {
 			// The token without the claims is what was challenged: nobody gets it again.

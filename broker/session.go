@@ -19,8 +19,16 @@ const maxSessions = 10_000
 // have expired. A session begins with an exchange of a token that was valid
 // then. It is known by that very token, which the agent goes on presenting.
 type sessions struct {
-	mu   sync.Mutex // guards the rest
-	held *simplelru.LRU[sessionKey, *session]
+	mu       sync.Mutex // guards the rest, and ended of each under way
+	held     *simplelru.LRU[sessionKey, *session]
+	underWay map[*beginning]struct{}
+}
+
+// beginning is an exchange under way, with which a session begins or goes on.
+type beginning struct {
+	key   sessionKey
+	user  *verified
+	ended bool // by whoever ends such sessions: nothing begins
 }
 
 // sessionKey keeps agents, and identities, apart.
@@ -37,26 +45,40 @@ type session struct {
 
 func newSessions() (*sessions, error) {
 	held, err := simplelru.NewLRU[sessionKey, *session](maxSessions, nil)
-	return &sessions{held: held}, err
+	return &sessions{held: held, underWay: map[*beginning]struct{}{}}, err
 }
 
-// keep begins a session, or goes on with one by a new proof. An empty proof
-// leaves the old one in force.
-func (s *sessions) keep(key cache.Key, user *verified, proof secret.Text, now time.Time) {
-	if proof.Len() == 0 {
-		return
-	}
-	at := sessionKey{key.Agent, key.Identity, user.hash}
+// begin says that an exchange is under way, until leave.
+func (s *sessions) begin(key cache.Key, user *verified) *beginning {
+	b := &beginning{key: sessionKey{key.Agent, key.Identity, user.hash}, user: user}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old, ok := s.held.Get(at); ok {
+	s.underWay[b] = struct{}{}
+	return b
+}
+
+func (s *sessions) leave(b *beginning) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.underWay, b)
+}
+
+// keep begins a session, or goes on with one by a new proof, unless it was ended
+// while the exchange was under way. An empty proof leaves the old one in force.
+func (s *sessions) keep(b *beginning, proof secret.Text, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if proof.Len() == 0 || b.ended {
+		return
+	}
+	if old, ok := s.held.Get(b.key); ok {
 		old.proof = proof
 		return
 	}
-	if user.inSession { // ended while the exchange was under way
+	if b.user.inSession { // the oldest gave way to others meanwhile
 		return
 	}
-	s.held.Add(at, &session{began: now, user: user.User, proof: proof})
+	s.held.Add(b.key, &session{began: now, user: b.user.User, proof: proof})
 }
 
 // find returns the user of a session that is younger than longest, and when it
@@ -98,10 +120,14 @@ func (s *sessions) has(match func(agent, identity, userID string) bool) bool {
 	return false
 }
 
-// end ends the sessions that match, and returns how many there were.
+// end ends the sessions that match, and returns how many there were. Exchanges
+// under way begin none of them.
 func (s *sessions) end(match func(agent, identity, userID string) bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for b := range s.underWay {
+		b.ended = b.ended || match(b.key.agent, b.key.identity, b.user.Tenant+"/"+b.user.ObjectID)
+	}
 	ended := 0
 	for _, key := range s.held.Keys() {
 		if held, ok := s.held.Peek(key); ok && match(key.agent, key.identity, held.user.Tenant+"/"+held.user.ObjectID) {

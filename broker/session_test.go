@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/secret"
 )
@@ -137,4 +138,57 @@ func TestLongRunning(t *testing.T) {
 			}
 		})
 	})
+}
+
+// What ends sessions ends those too that an exchange under way would begin, and
+// no others.
+func TestSessionsEndWhileTheyBegin(t *testing.T) {
+	const policyOf = "      longRunning: {maxAge: 8h}\n"
+	ada := entratest.DemoTenantID + "/" + entratest.DemoUserID
+	for name, test := range map[string]struct {
+		meanwhile func(t *testing.T, w *world)
+		goesOn    bool
+	}{
+		"nothing":              {func(*testing.T, *world) {}, true},
+		"purged by user":       {func(t *testing.T, w *world) { w.purge(t, broker.Selection{User: ada}) }, false},
+		"purged by agent":      {func(t *testing.T, w *world) { w.purge(t, broker.Selection{Agent: "assistant"}) }, false},
+		"another user purged":  {func(t *testing.T, w *world) { w.purge(t, broker.Selection{User: groupID}) }, true},
+		"a reload of the same": {func(t *testing.T, w *world) { w.use(t, assistant(policyOf)) }, true},
+		"blocked and let in again": {func(t *testing.T, w *world) {
+			w.use(t, assistant(policyOf)+"blocked: {users: ["+ada+"]}\n")
+			w.use(t, assistant(policyOf))
+		}, false},
+		"another Entra": {func(t *testing.T, w *world) {
+			client, err := exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: w.entra.RoundTripper()})
+			check(t, err)
+			w.rules.Exchange = client
+			w.use(t, assistant(policyOf))
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.use(t, assistant(policyOf))
+				user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 10 * time.Minute })
+				w.entra.SetBehavior(entratest.Behavior{Delay: 5 * time.Second})
+				var asking sync.WaitGroup
+				asking.Go(func() {
+					if issued, err := w.actFor(as(t, 10001), user, userRead); (err == nil) != test.goesOn || (issued.Token.Len() > 0) != test.goesOn {
+						t.Errorf("got %d bytes and %v", issued.Token.Len(), err)
+					}
+				})
+				time.Sleep(time.Second)
+				test.meanwhile(t, w)
+				asking.Wait()
+				time.Sleep(2 * time.Hour)
+				asked := w.entra.TokenRequests()
+				issued, err := w.actFor(as(t, 10001), user, userRead)
+				if test.goesOn {
+					check(t, err)
+				} else if denial(t, err).Reason != "user_token_expired" || issued.Token.Len() > 0 || w.entra.TokenRequests() != asked {
+					t.Errorf("got %v after %d requests, want no session", err, w.entra.TokenRequests()-asked)
+				}
+			})
+		})
+	}
 }
