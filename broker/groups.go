@@ -87,19 +87,33 @@ func (b *Broker) resolveGroups(ctx context.Context, rec *issuance.Record, g *gen
 	return nil
 }
 
+const graphVersion = "/v1.0"
+
 // graphAPI returns the resource of Microsoft Graph, and where it is: at the
-// resource's own address, unless the policy has an API of that resource.
+// resource's own address, whatever APIs the policy has of that resource. Those
+// are agents' business, and may be anybody's. A cloud of one's own can have it
+// beside the authority, which could make such tokens itself.
 func (g *generation) graphAPI() (resource, baseURL string) {
-	resource = g.Policy.Cloud.Resources["graph"]
-	if resource == "" {
-		return "", ""
-	}
+	cloud := g.Policy.Cloud
+	resource = cloud.Resources["graph"]
 	for _, name := range slices.Sorted(maps.Keys(g.Policy.APIs)) {
-		if api := g.Policy.APIs[name]; strings.HasPrefix(api.Scopes[0], resource+"/") {
+		api := g.Policy.APIs[name]
+		if cloud.Name == "custom" && strings.HasPrefix(api.Scopes[0], resource+"/") && isGraphAt(api.BaseURL, cloud.Authority) {
 			return resource, api.BaseURL
 		}
 	}
-	return resource, resource + "/v1.0"
+	if !strings.HasPrefix(resource, "https://") {
+		return resource, ""
+	}
+	return resource, resource + graphVersion
+}
+
+// isGraphAt reports whether baseURL is all of a Microsoft Graph on the host of an
+// origin.
+func isGraphAt(baseURL, origin string) bool {
+	at, err := url.Parse(baseURL)
+	of, problem := url.Parse(origin)
+	return err == nil && problem == nil && at.Scheme == "https" && at.Hostname() == of.Hostname() && at.Path == graphVersion
 }
 
 // askGraph asks with a token of the broker's own, which no agent gets.

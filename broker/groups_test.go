@@ -2,36 +2,41 @@ package broker_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
+// overage makes a token that cannot list the user's groups.
+func overage(r *entratest.UserTokenRequest) {
+	r.Claims = map[string]any{"_claim_names": map[string]any{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{}}}
+}
+
+// inGroup puts the user into a group, and lets the broker ask for it.
+func inGroup(d *entratest.Directory) {
+	d.Tenants[0].Groups = []entratest.Group{{ObjectID: groupID}}
+	d.Tenants[0].Users[0].Groups = []string{groupID}
+	d.Tenants[0].Applications[0].AppRoles["https://graph.microsoft.com"] = []string{"User.Read.All", "GroupMember.Read.All"}
+}
+
 // Groups that the token cannot list are asked for where the policy allows it,
 // remembered for a while, and never taken for granted.
 func TestGroupsOverage(t *testing.T) {
-	overage := func(r *entratest.UserTokenRequest) {
-		r.Claims = map[string]any{"_claim_names": map[string]any{"groups": "src1"}, "_claim_sources": map[string]any{"src1": map[string]any{}}}
-	}
 	rules := func(fromGraph string) string {
 		return assistant("      users: {groups: [" + groupID + "]}\n" + fromGraph)
 	}
 	mute := func(d *entratest.Directory) { d.Tenants[0].Applications[0].AppRoles = nil }
-	member := func(d *entratest.Directory) {
-		d.Tenants[0].Groups = []entratest.Group{{ObjectID: groupID}}
-		d.Tenants[0].Users[0].Groups = []string{groupID}
-		d.Tenants[0].Applications[0].AppRoles["https://graph.microsoft.com"] = []string{"User.Read.All", "GroupMember.Read.All"}
-	}
 	for name, test := range map[string]struct {
 		directory func(*entratest.Directory)
 		fromGraph string
 		reason    policy.Reason // "" for a token
 		asked     int
 	}{
-		"a member":               {member, "      groupsFromGraph: true\n", "", 1},
-		"not a member":           {func(d *entratest.Directory) { member(d); d.Tenants[0].Users[0].Groups = nil }, "      groupsFromGraph: true\n", policy.UserNotInGroup, 1},
-		"nobody may ask":         {member, "", policy.GroupsOverage, 0},
+		"a member":               {inGroup, "      groupsFromGraph: true\n", "", 1},
+		"not a member":           {func(d *entratest.Directory) { inGroup(d); d.Tenants[0].Users[0].Groups = nil }, "      groupsFromGraph: true\n", policy.UserNotInGroup, 1},
+		"nobody may ask":         {inGroup, "", policy.GroupsOverage, 0},
 		"Graph does not tell us": {mute, "      groupsFromGraph: true\n", policy.GroupsOverage, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,3 +71,47 @@ func (c countGraph) RoundTrip(req *http.Request) (*http.Response, error) {
 	*c.n++
 	return c.next.RoundTrip(req)
 }
+
+// The token with which groups are asked for goes to Microsoft Graph, and to no API
+// that the policy has of the same resource.
+func TestGroupsAreAskedOfGraphItself(t *testing.T) {
+	const own = "https://graph.microsoft.com/v1.0"
+	for baseURL, want := range map[string]string{
+		"":                                 own,
+		"https://graph.microsoft.com/v1.0": own,
+		"https://graph.microsoft.com/v1.0/me/calendar": own,
+		"https://gateway.partner.example/v1.0":         own,
+		"https://graph.microsoft.com.evil.example":     own,
+		authority + ".evil.example/v1.0":               own,
+		authority + "/v1.0/me":                         own,
+		authority + "/beta":                            own,
+		authority + "/v1.0":                            authority + "/v1.0",
+		authority + ":8443/v1.0":                       authority + ":8443/v1.0", // as the emulator has it
+	} {
+		for cloud, want := range map[string]string{"custom": want, "public": own} {
+			w := newWorldOf(t, inGroup)
+			apis := ""
+			if baseURL != "" {
+				apis = "apis: {tickets: {baseURL: " + baseURL + ", scopes: [graph/User.Read]}}\n"
+			}
+			w.use(t, apis+assistant("      users: {groups: ["+groupID+"]}\n      groupsFromGraph: true\n"))
+			var asked []string
+			rules := w.Rules()
+			rules.Policy.Cloud.Name = cloud
+			rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+				asked = append(asked, req.URL.String())
+				return w.rules.Graph.RoundTrip(req)
+			})
+			check(t, w.Use(rules))
+			_, err := w.actFor(as(t, 10001), w.userToken(t, overage), userRead)
+			check(t, err)
+			if want := []string{want + "/users/" + entratest.DemoUserID + "/getMemberObjects"}; !slices.Equal(asked, want) {
+				t.Errorf("cloud %s, an API at %q: asked %q, want %q", cloud, baseURL, asked, want)
+			}
+		}
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
