@@ -83,7 +83,7 @@ func (b *Broker) resolveGroups(ctx context.Context, rec *issuance.Record, g *gen
 		end("")
 		b.groups.remember(id, list)
 	}
-	user.Groups, user.GroupsOverage = list, false
+	user.Groups, user.GroupsOverage, user.unlisted = list, false, true
 	return nil
 }
 

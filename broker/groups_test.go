@@ -1,12 +1,18 @@
 package broker_test
 
 import (
+	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/secret"
 )
 
 // overage makes a token that cannot list the user's groups.
@@ -115,3 +121,65 @@ func TestGroupsAreAskedOfGraphItself(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
+
+// What Graph told counts for five minutes, for whoever acts for the user and however
+// long: in sessions and in introspection, too.
+func TestGroupsFromGraphHoldForMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldOf(t, inGroup)
+		asked, gone := 0, false
+		graph := countGraph{w.rules.Graph, &asked}
+		w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+			if gone {
+				return countGraph{answering(http.StatusOK, `{"value":[]}`, nil), &asked}.RoundTrip(req)
+			}
+			return graph.RoundTrip(req)
+		})
+		w.use(t, assistant("      users: {groups: ["+groupID+"]}\n      groupsFromGraph: true\n      longRunning: {maxAge: 24h}\n"))
+		user := w.userToken(t, func(r *entratest.UserTokenRequest) { overage(r); r.Lifetime = 30 * time.Minute })
+		var held secret.Text // a token of the agent's, to act for the user
+		for _, step := range []struct {
+			name   string
+			after  time.Duration
+			gone   bool
+			member bool
+			asked  int
+		}{
+			{"first", 0, false, true, 1},
+			{"gone from the group, unnoticed", 4 * time.Minute, true, true, 1},
+			{"gone from the group", 2 * time.Minute, true, false, 2},
+			{"in again", 10 * time.Minute, false, true, 3},
+			{"in a session", 2 * time.Hour, false, true, 4},
+			{"gone, in a session", 6 * time.Minute, true, false, 5},
+			{"long gone", 19 * time.Hour, true, false, 6},
+			{"in again, in a session", time.Hour, false, true, 7},
+		} {
+			time.Sleep(step.after)
+			gone = step.gone
+			issued, err := w.actFor(as(t, 10001), user, userRead)
+			if step.member {
+				check(t, err)
+				held = issued.Token.Text
+			} else if got := denial(t, err).Reason; got != policy.UserNotInGroup {
+				t.Errorf("%s: got %s, want %s", step.name, got, policy.UserNotInGroup)
+			}
+			found, err := w.Introspect(as(t, 10001), broker.Request{Door: "oauth"}, held)
+			check(t, err)
+			if found.Active && !step.member || step.member && !found.Active {
+				t.Errorf("%s: got a token that is active: %t", step.name, found.Active)
+			}
+			if asked != step.asked {
+				t.Errorf("%s: Graph was asked %d times, want %d", step.name, asked, step.asked)
+			}
+		}
+	})
+}
+
+// answering is a transport that answers everything alike.
+func answering(status int, body string, header http.Header) http.RoundTripper {
+	return serving{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		maps.Copy(w.Header(), header)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	})}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/secret"
@@ -51,37 +52,43 @@ func (b *Broker) Introspect(ctx context.Context, req Request, token secret.Text)
 	rec.Inspection = true
 	key := known.key
 	question := g.question(evidence, Request{Agent: req.Agent, Identity: key.Identity, Scope: key.Scopes, OnBehalfOf: known.user != nil}, rec.Start)
-	question.User = known.user
-	decision := g.Policy.Decide(question)
+	decision, user, err := b.decideAgain(ctx, rec, g, question, known.user)
+	if user != nil {
+		question.User = &user.User
+	}
 	switch {
 	case decision.Allowed && !g.permits(key.Agent, key.Identity, key.Tenant, key.Client, key.Scopes, known.user != nil):
 		decision.Allowed, decision.Reason = false, policy.IdentityNotAllowed
 	case b.cfg.Recorder.Remembers():
 		rec.Steps = stepsOf(g.Policy.Explain(question))
 	}
-	b.describe(rec, g, decision, known.verified(), Request{Scope: key.Scopes})
-	var err error
-	if !decision.Allowed {
+	b.describe(rec, g, decision, user, Request{Scope: key.Scopes})
+	if err == nil && !decision.Allowed {
 		err = &Denied{Agent: rec.Agent, Reason: decision.Reason, Rule: decision.Rule, Hint: decision.Hint}
 	}
 	b.conclude(rec, exchange.Token{Kind: known.kind, UniqueID: known.uniqueID}, known.expires, err)
 	if failure := b.cfg.Recorder.Close(ctx, rec); failure != nil {
 		return Introspection{ID: rec.ID}, &AuditError{Err: failure}
 	}
+	_, denied := errors.AsType[*Denied](err)
 	switch {
 	case err == nil:
 		return Introspection{ID: rec.ID, Active: true, Claims: payload(token)}, nil
-	case isOfCaller(decision.Reason):
+	case !denied || isOfCaller(decision.Reason):
 		return Introspection{ID: rec.ID}, withID(err, rec.ID)
 	}
 	return Introspection{ID: rec.ID}, nil
 }
 
-func (r *released) verified() *verified {
-	if r.user == nil {
-		return nil
+// decideAgain decides about a token that was got before; user is nil for the
+// agent's own.
+func (b *Broker) decideAgain(ctx context.Context, rec *issuance.Record, g *generation, r policy.Request, user *policy.User) (policy.Decision, *verified, error) {
+	if user == nil {
+		return g.Policy.Decide(r), nil, nil
 	}
-	return &verified{User: *r.user}
+	v := &verified{User: *user}
+	d, err := b.decideFor(ctx, rec, g, r, v)
+	return d, v, err
 }
 
 // isOfCaller reports whether a denial would be the same whatever the token.
@@ -114,7 +121,7 @@ func payload(token secret.Text) secret.Text {
 func (b *Broker) remember(key cache.Key, w *want, token exchange.Token, lifetime time.Duration) {
 	r := &released{key: key, kind: token.Kind, uniqueID: token.UniqueID, expires: b.cfg.Now().Add(lifetime)}
 	if w.user != nil {
-		user := w.user.User
+		user := w.user.said()
 		r.user = &user
 	}
 	b.released.add(token.Text, r)

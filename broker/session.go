@@ -78,7 +78,7 @@ func (s *sessions) keep(b *beginning, proof secret.Text, now time.Time) {
 	if b.user.inSession { // the oldest gave way to others meanwhile
 		return
 	}
-	s.held.Add(b.key, &session{began: now, user: b.user.User, proof: proof})
+	s.held.Add(b.key, &session{began: now, user: b.user.said(), proof: proof})
 }
 
 // find returns the user of a session that is younger than longest, and when it

@@ -16,6 +16,7 @@ import (
 // verified is a user whose token we have verified, now or when a session began.
 type verified struct {
 	policy.User
+	unlisted  bool // the token does not list the groups: Microsoft Graph told them
 	token     secret.Text
 	hash      [sha256.Size]byte // of the token
 	inSession bool              // the token has expired, and a session goes on
@@ -33,14 +34,32 @@ func (b *Broker) decide(ctx context.Context, rec *issuance.Record, g *generation
 	if err != nil {
 		return d, nil, err
 	}
+	d, err = b.decideFor(ctx, rec, g, r, user)
+	return d, user, err
+}
+
+// decideFor lets the policy decide about a user, whose groups it looks up when the
+// token does not list them.
+func (b *Broker) decideFor(ctx context.Context, rec *issuance.Record, g *generation, r policy.Request, user *verified) (policy.Decision, error) {
 	r.User = &user.User
-	if d = g.Policy.Decide(r); d.ResolveGroups {
-		if err := b.resolveGroups(ctx, rec, g, d, user); err != nil {
-			return d, user, err
-		}
-		d = g.Policy.Decide(r)
+	d := g.Policy.Decide(r)
+	if !d.ResolveGroups {
+		return d, nil
 	}
-	return d, user, nil
+	if err := b.resolveGroups(ctx, rec, g, d, user); err != nil {
+		return d, err
+	}
+	return g.Policy.Decide(r), nil
+}
+
+// said is the user as the token said. What Microsoft Graph told since does not
+// hold for as long.
+func (v *verified) said() policy.User {
+	user := v.User
+	if v.unlisted {
+		user.Groups, user.GroupsOverage = nil, true
+	}
+	return user
 }
 
 // verify verifies the user's token for the identity that was decided on.
