@@ -60,7 +60,7 @@ func New(cfg Config, rules Rules) (*Broker, error) {
 	if b.sessions, err = newSessions(); err != nil {
 		problems = append(problems, err)
 	}
-	if b.groups, err = newGroups(cfg.Now); err != nil {
+	if b.groups, err = newGroups(); err != nil {
 		problems = append(problems, err)
 	}
 	if b.seen, err = newSeen(); err != nil {

@@ -262,15 +262,30 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 		rec.Reason, rec.Hint = string(failure.Reason), failure.Hint
 		rec.CorrelationID, rec.RequestID = failure.CorrelationID, failure.RequestID
 		rec.EntraError, rec.EntraCodes = failure.Code, failure.Codes
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		rec.Reason = ReasonCallerGone
-	case errors.Is(err, cache.ErrPurged):
-		rec.Reason = ReasonPurged
-	case errors.Is(err, cache.ErrClosed):
-		rec.Reason = ReasonShutdown
 	default:
-		rec.Reason = ReasonInternal
+		rec.Reason = reasonOf(err)
 	}
+}
+
+// reasonOf is why something did not come, in one word; "" of no error.
+func reasonOf(err error) string {
+	var failure *exchange.Error
+	var why untold
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &failure):
+		return string(failure.Reason)
+	case errors.As(err, &why):
+		return string(policy.GroupsOverage)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return ReasonCallerGone
+	case errors.Is(err, cache.ErrPurged):
+		return ReasonPurged
+	case errors.Is(err, cache.ErrClosed):
+		return ReasonShutdown
+	}
+	return ReasonInternal
 }
 
 // Refuse records a request that a door would not even put to the policy, such

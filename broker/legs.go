@@ -43,12 +43,18 @@ func keep(ctx context.Context, c *cache.Cache[exchange.Token], r *issuance.Recor
 		return token, nil
 	}
 	token, _, how, err := c.Get(ctx, key, fetch)
-	if how.Outcome == cache.Joined {
-		if leader := trace.SpanContextFromContext(how.Leader); leader.IsValid() {
-			trace.SpanFromContext(ctx).AddLink(trace.Link{SpanContext: leader})
-		}
-	}
+	linkJoined(ctx, how)
 	return token, err
+}
+
+// linkJoined links the span of ctx to that of whoever started what was joined.
+func linkJoined(ctx context.Context, how cache.How) {
+	if how.Outcome != cache.Joined {
+		return
+	}
+	if leader := trace.SpanContextFromContext(how.Leader); leader.IsValid() {
+		trace.SpanFromContext(ctx).AddLink(trace.Link{SpanContext: leader})
+	}
 }
 
 // Drop implements exchange.Keeper.
