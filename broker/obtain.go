@@ -71,6 +71,9 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 			session = b.sessions.begin(key, w.user)
 			defer b.sessions.leave(session)
 			req.User, req.KeepSession = b.proofOf(key, w), w.LongRunning > 0
+			if w.user.inSession && req.User.Session.Len() == 0 { // ended since the user was verified
+				return cache.Entry[exchange.Token]{}, cache.ErrPurged
+			}
 		}
 		token, err := w.exchange.Token(ctx, w.principal.Identity, req)
 		b.exchanged(err)

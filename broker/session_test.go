@@ -1,13 +1,17 @@
 package broker_test
 
 import (
+	"errors"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/secret"
@@ -191,4 +195,36 @@ func TestSessionsEndWhileTheyBegin(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A session that ends while the agent's request waits for something else is not
+// made up for by the identity's own rights.
+func TestSessionsThatEndBeforeTheExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorldOf(t, inGroup)
+		next, slow := w.rules.Graph, time.Duration(0)
+		w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+			time.Sleep(slow)
+			return next.RoundTrip(req)
+		})
+		of := func(more string) string {
+			return strings.Replace(assistant("      users: {groups: ["+groupID+"]}\n      groupsFromGraph: true\n"+more), mailRead, graph, 1)
+		}
+		w.use(t, of("      longRunning: {maxAge: 8h}\n"))
+		user := w.userToken(t, func(r *entratest.UserTokenRequest) { overage(r); r.Lifetime = 10 * time.Minute })
+		_, err := w.actFor(as(t, 10001), user, userRead)
+		check(t, err)
+		time.Sleep(time.Hour)
+		slow = 5 * time.Second
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			if issued, err := w.actFor(as(t, 10001), user, graph); !errors.Is(err, cache.ErrPurged) || issued.Token.Len() > 0 {
+				t.Errorf("got a token of kind %q and %v, want none", issued.Token.Kind, err)
+			}
+		})
+		time.Sleep(time.Second)
+		w.use(t, of(""))
+		w.use(t, of("      longRunning: {maxAge: 8h}\n"))
+		asking.Wait()
+	})
 }

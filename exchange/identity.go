@@ -220,6 +220,9 @@ func (req Request) check(exchangeAudience string) *Error {
 			return &Error{Reason: BadRequest, Message: "tokens for the token exchange itself are not handed out", Hint: "name the resource that is to be called: the broker makes the steps in between"}
 		}
 	}
+	if !req.forUser() && (req.User.ObjectID != "" || req.KeepSession) {
+		return &Error{Reason: BadRequest, Message: "a user was named without a token or a session", Hint: "give one of them: the identity's own token is no substitute"}
+	}
 	if req.User.Token.Len() > 0 && req.User.Session.Len() > 0 {
 		return &Error{Reason: BadRequest, Message: "a user's token and a session were both given", Hint: "give one of them"}
 	}

@@ -248,6 +248,12 @@ func TestIdentitiesThatCannot(t *testing.T) {
 			e.client = client
 			return e.app, exchange.Request{Scopes: []string{"api://federation.example/.default"}}
 		}, "not handed out"},
+		"no proof of a user": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return e.app, exchange.Request{Scopes: []string{graph}, User: exchange.User{ObjectID: entratest.DemoUserID}}
+		}, "without a token or a session"},
+		"a session of nobody": {func(e *entra) (exchange.Identity, exchange.Request) {
+			return e.app, exchange.Request{Scopes: []string{graph}, KeepSession: true}
+		}, "without a token or a session"},
 		"two proofs of a user": {func(e *entra) (exchange.Identity, exchange.Request) {
 			user := e.userToken(t, entratest.DemoClientID)
 			user.Session = user.Token
