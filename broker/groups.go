@@ -108,6 +108,9 @@ func heldBack(err error, left time.Duration) error {
 func (b *Broker) fetchGroups(ctx context.Context, g *generation, p *principal, id policy.UserID) (cache.Entry[membership], error) {
 	began := b.cfg.Now()
 	told, err := b.askGraph(ctx, g, p, id)
+	if err == nil && b.rules.Load().Exchange != g.Exchange { // as fetch sees to
+		err = cache.ErrPurged
+	}
 	if err != nil { // no answer of Graph's, and remembered by whom it is of
 		return cache.Entry[membership]{}, err
 	}

@@ -233,7 +233,7 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 		rec.Reason, rec.Rule = string(d.Reason), d.Rule
 		return &Denied{Agent: rec.Agent, Reason: d.Reason, Rule: d.Rule, Hint: d.Hint}
 	}
-	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.entra != w.entra {
+	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.entra != w.entra || now.Exchange != g.Exchange {
 		return cache.ErrPurged
 	}
 	return nil

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"sync/atomic"
 
 	"go.opentelemetry.io/otel/trace"
 
@@ -12,16 +13,23 @@ import (
 
 // Legs keeps the tokens of intermediate legs in the cache, under keys of their
 // own that no agent has. Their refreshes are recorded as those of no agent.
-func Legs(c *cache.Cache[exchange.Token], r *issuance.Recorder) exchange.Keeper { return legs{c, r} }
+// Each Keeper is for one client of one Entra, and finds nothing of another's.
+func Legs(c *cache.Cache[exchange.Token], r *issuance.Recorder) exchange.Keeper {
+	return legs{c, r, keepers.Add(1)}
+}
+
+// keepers counts the calls of Legs.
+var keepers atomic.Uint64
 
 type legs struct {
 	cache    *cache.Cache[exchange.Token]
 	recorder *issuance.Recorder
+	number   uint64
 }
 
-// legKey has no agent, so that no request can ever look it up.
-func legKey(leg exchange.Leg) cache.Key {
-	return cache.Key{Identity: leg.AgentID, Tenant: leg.Tenant, Client: leg.ClientID, Scopes: leg.Audience}
+// key has no agent, so that no request can ever look it up.
+func (l legs) key(leg exchange.Leg) cache.Key {
+	return cache.Key{Identity: leg.AgentID, Tenant: leg.Tenant, Client: leg.ClientID, Scopes: leg.Audience, Keeper: l.number}
 }
 
 // Keep implements exchange.Keeper.
@@ -30,7 +38,7 @@ func (l legs) Keep(ctx context.Context, leg exchange.Leg, fetch func(context.Con
 		token, err := fetch(ctx)
 		return cache.Entry[exchange.Token]{Value: token, Lifetime: token.Lifetime, RefreshIn: token.RefreshIn, Bytes: token.Len() + tokenOverhead}, err
 	}
-	return keep(ctx, l.cache, l.recorder, legKey(leg), entry)
+	return keep(ctx, l.cache, l.recorder, l.key(leg), entry)
 }
 
 // keep returns a token of the broker's own, which has no agent in its key.
@@ -58,4 +66,4 @@ func linkJoined(ctx context.Context, how cache.How) {
 }
 
 // Drop implements exchange.Keeper.
-func (l legs) Drop(leg exchange.Leg) { l.cache.Drop(legKey(leg)) }
+func (l legs) Drop(leg exchange.Leg) { l.cache.Drop(l.key(leg)) }

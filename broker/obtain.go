@@ -80,6 +80,11 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 		if err != nil {
 			return cache.Entry[exchange.Token]{}, err
 		}
+		// Use puts its rules in force before it purges: a reload after this line
+		// finds the flight, and one before it is seen here.
+		if b.rules.Load().Exchange != w.exchange {
+			return cache.Entry[exchange.Token]{}, cache.ErrPurged
+		}
 		if w.user != nil {
 			b.sessions.keep(session, token.Session, b.cfg.Now())
 		}
@@ -123,7 +128,7 @@ func refresh(r *issuance.Recorder, agent, clientID string, fetch cache.Fetch[exc
 		case errors.As(err, &failure):
 			end(string(failure.Reason), failure.Asked())
 		default:
-			end(ReasonInternal, false)
+			end(reasonOf(err), false)
 		}
 		return entry, err
 	}

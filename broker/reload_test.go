@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/managedidentity"
 	"github.com/credfree/credfree/exchange/secret"
+	"github.com/credfree/credfree/exchange/usertoken"
 )
 
 // A right that is taken away is gone with the very next request, and so are the
@@ -443,5 +445,55 @@ func TestReloadOfAManagedIdentity(t *testing.T) {
 		if objectOf(before); w.audit.last(t)["cache"] != "hit" {
 			t.Errorf("{%s}: the token is lost by a reload that changes nothing", before)
 		}
+	}
+}
+
+// What began under the rules of another Entra is not released, kept or gone on with,
+// though its exchange starts after everything was purged.
+func TestReloadWithAnotherEntraBeforeTheExchange(t *testing.T) {
+	for identity, audience := range map[string]string{"demo": entratest.DemoClientID, "agent": entratest.DemoBlueprintClientID} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+				time.Sleep(2 * time.Second)
+				return w.entra.RoundTripper().RoundTrip(req)
+			})})
+			check(t, err)
+			defer users.Close()
+			w.rules.Users = users
+			entra := func(asked *atomic.Int64) *exchange.Client {
+				client, err := exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Legs: broker.Legs(w.cache, w.recorder),
+					Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+						asked.Add(1)
+						return w.entra.RoundTripper().RoundTrip(req)
+					})})
+				check(t, err)
+				return client
+			}
+			var old, now atomic.Int64
+			w.rules.Exchange = entra(&old)
+			w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+			user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Audience = audience; r.Lifetime = 10 * time.Minute })
+			request := broker.Request{Identity: identity, Scope: userRead, OnBehalfOf: true, UserToken: user}
+			var asking sync.WaitGroup
+			asking.Go(func() {
+				if issued, err := w.Issue(as(t, 10001), request); !errors.Is(err, cache.ErrPurged) || issued.Token.Len() > 0 {
+					t.Errorf("%s: got %d bytes of the other Entra's and %v", identity, issued.Token.Len(), err)
+				}
+			})
+			time.Sleep(time.Second)
+			w.rules.Exchange = entra(&now)
+			w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+			asking.Wait()
+			if old.Load() == 0 {
+				t.Errorf("%s: the exchange did not start after the reload", identity)
+			}
+			before := old.Load()
+			_, err = w.Issue(as(t, 10001), request)
+			check(t, err)
+			if now.Load() != before || old.Load() != before || w.audit.last(t)["cache"] != "miss" {
+				t.Errorf("%s: got %d requests to the new Entra, %d to the old, cache %v; want all %d steps to the new", identity, now.Load(), old.Load()-before, w.audit.last(t)["cache"], before)
+			}
+		})
 	}
 }

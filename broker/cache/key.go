@@ -16,4 +16,5 @@ type Key struct {
 	Claims   [32]byte // SHA-256 of the claims challenge; zero: none
 	User     [32]byte // SHA-256 of the user's token; zero: no user
 	UserID   string   // tenant and object id of that user, for Purge; "": no user
+	Keeper   uint64   // of intermediate tokens, which have no agent: whose they are; 0: of all others
 }

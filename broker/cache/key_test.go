@@ -29,6 +29,10 @@ func variants(t *testing.T, k Key) map[string][]Key {
 				b.SetUint(b.Uint() ^ 1)
 				out[name] = append(out[name], other)
 			}
+		case uint64:
+			other := k
+			reflect.ValueOf(&other).Elem().Field(i).SetUint(field + 1)
+			out[name] = append(out[name], other)
 		default:
 			t.Fatalf("Key.%s has a type without variants: %T", name, field)
 		}
