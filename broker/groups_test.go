@@ -457,3 +457,27 @@ func TestPurgeForgetsGroups(t *testing.T) {
 		}
 	}
 }
+
+// Introspection goes by the groups that a token lists, among however many.
+func TestIntrospectionByListedGroups(t *testing.T) {
+	w := newWorld(t)
+	user := w.userToken(t, func(r *entratest.UserTokenRequest) {
+		r.Claims = map[string]any{"groups": []string{person(1), groupID, person(2)}}
+	})
+	for _, group := range []string{groupID, person(2)} {
+		w.use(t, assistant("      users: {groups: ["+group+"]}\n"))
+		issued, err := w.actFor(as(t, 10001), user, userRead)
+		check(t, err)
+		for _, step := range []struct {
+			rule   string
+			active bool
+		}{{group, true}, {person(3), false}} {
+			w.use(t, assistant("      users: {groups: ["+step.rule+"]}\n"))
+			found, err := w.Introspect(as(t, 10001), broker.Request{Door: "oauth"}, issued.Token.Text)
+			check(t, err)
+			if found.Active != step.active {
+				t.Errorf("of %s, under a rule for %s: got a token that is active: %t", group, step.rule, found.Active)
+			}
+		}
+	}
+}

@@ -119,10 +119,10 @@ func payload(token secret.Text) secret.Text {
 // remember keeps what introspection has to know of a token that was got for an
 // agent.
 func (b *Broker) remember(key cache.Key, w *want, token exchange.Token, lifetime time.Duration) {
-	r := &released{key: key, kind: token.Kind, uniqueID: token.UniqueID, expires: b.cfg.Now().Add(lifetime)}
+	now := b.cfg.Now()
+	r := &released{key: key, kind: token.Kind, uniqueID: token.UniqueID, expires: now.Add(lifetime)}
 	if w.user != nil {
-		user := w.user.said()
-		r.user = &user
+		r.user = asNeeded(w.user.said(), w.Agent)
 	}
-	b.released.add(token.Text, r)
+	b.released.add(token.Text, r, now)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,16 +16,23 @@ import (
 	"github.com/credfree/credfree/exchange/secret"
 )
 
-// maxReleased bounds the tokens that are recognised. Beyond it, one that was got
-// long ago is as good as unknown.
-const maxReleased = 10_000
+// maxReleased and maxReleasedBytes bound the tokens that are recognised. Beyond
+// them, one that was got long ago is as good as unknown.
+const (
+	maxReleased      = 10_000
+	maxReleasedBytes = 16 << 20
+	releasedOverhead = 640 // of an entry without its texts
+	releasedSweep    = time.Minute
+)
 
 // releases recognise the tokens that were got for agents, without holding them.
 type releases struct {
 	secret [sha256.Size]byte // what they are known by is good for this process alone
 
-	mu   sync.Mutex // guards held
-	held *simplelru.LRU[[sha256.Size]byte, *released]
+	mu    sync.Mutex // guards the rest
+	held  *simplelru.LRU[[sha256.Size]byte, *released]
+	bytes int       // the sum of size over held
+	sweep time.Time // when to look for expired ones again
 }
 
 // released is what is known of a token. It is not modified.
@@ -36,9 +44,37 @@ type released struct {
 	user     *policy.User // on whose behalf; nil for the agent's own
 }
 
+// size is what a token takes to be recognised.
+func (r *released) size() int {
+	n := releasedOverhead + len(r.uniqueID) + len(r.key.Scopes) + len(r.key.UserID)
+	if u := r.user; u != nil {
+		n += len(u.Client)
+		for _, list := range [][]string{u.Groups, u.Roles, u.Scopes, u.ACRS, u.AMR} {
+			for _, word := range list {
+				n += len(word) + 16
+			}
+		}
+	}
+	return n
+}
+
+// asNeeded is the user with those groups alone that the agent's rules ask for: when
+// the rules change, its tokens are forgotten.
+func asNeeded(user policy.User, agent *policy.Agent) *policy.User {
+	var groups []string
+	for _, group := range user.Groups {
+		if slices.Contains(agent.OnBehalfOf.Users.Groups, group) {
+			groups = append(groups, group)
+		}
+	}
+	user.Groups = groups
+	return &user
+}
+
 func newReleases() (*releases, error) {
-	held, err := simplelru.NewLRU[[sha256.Size]byte, *released](maxReleased, nil)
-	r := &releases{held: held}
+	r := &releases{}
+	var err error
+	r.held, err = simplelru.NewLRU(maxReleased, func(_ [sha256.Size]byte, known *released) { r.bytes -= known.size() })
 	_, _ = rand.Read(r.secret[:]) // never fails
 	return r, err
 }
@@ -52,11 +88,29 @@ func (r *releases) digest(agent string, token secret.Text) (sum [sha256.Size]byt
 	return sum
 }
 
-func (r *releases) add(token secret.Text, known *released) {
+func (r *releases) add(token secret.Text, known *released, now time.Time) {
 	sum := r.digest(known.key.Agent, token)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if !now.Before(r.sweep) {
+		r.sweep = now.Add(releasedSweep)
+		r.removeIf(func(old *released) bool { return !now.Before(old.expires) })
+	}
+	r.held.Remove(sum) // by way of the callback: Add would replace without it
+	r.bytes += known.size()
 	r.held.Add(sum, known)
+	for r.bytes > maxReleasedBytes {
+		r.held.RemoveOldest()
+	}
+}
+
+// removeIf is called with mu held.
+func (r *releases) removeIf(match func(*released) bool) {
+	for _, sum := range r.held.Keys() {
+		if known, ok := r.held.Peek(sum); ok && match(known) {
+			r.held.Remove(sum)
+		}
+	}
 }
 
 // find returns what is known of an agent's token; nil when it is none, or has
@@ -80,9 +134,5 @@ func (r *releases) find(agent string, token secret.Text, now time.Time) *release
 func (r *releases) forget(match func(cache.Key) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, sum := range r.held.Keys() {
-		if known, ok := r.held.Peek(sum); ok && match(known.key) {
-			r.held.Remove(sum)
-		}
-	}
+	r.removeIf(func(known *released) bool { return match(known.key) })
 }
