@@ -68,7 +68,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 		req := exchange.Request{Scopes: w.Scopes, Claims: w.claims}
 		var session *beginning
 		if w.user != nil {
-			session = b.sessions.begin(key, w.user)
+			session = b.sessions.begin(key, w.user, w.Agent)
 			defer b.sessions.leave(session)
 			req.User, req.KeepSession = b.proofOf(key, w), w.LongRunning > 0
 			if w.user.inSession && req.User.Session.Len() == 0 { // ended since the user was verified

@@ -59,7 +59,7 @@ func (r *released) size() int {
 }
 
 // asNeeded is the user with those groups alone that the agent's rules ask for: when
-// the rules change, its tokens are forgotten.
+// the rules change, its tokens are forgotten, and its sessions end.
 func asNeeded(user policy.User, agent *policy.Agent) *policy.User {
 	var groups []string
 	for _, group := range user.Groups {

@@ -28,6 +28,7 @@ type sessions struct {
 type beginning struct {
 	key   sessionKey
 	user  *verified
+	agent *policy.Agent
 	ended bool // by whoever ends such sessions: nothing begins
 }
 
@@ -39,7 +40,7 @@ type sessionKey struct {
 
 type session struct {
 	began time.Time
-	user  policy.User // as the token said
+	user  policy.User // as the token said; see asNeeded
 	proof secret.Text // exchange.Token.Session
 }
 
@@ -49,8 +50,8 @@ func newSessions() (*sessions, error) {
 }
 
 // begin says that an exchange is under way, until leave.
-func (s *sessions) begin(key cache.Key, user *verified) *beginning {
-	b := &beginning{key: sessionKey{key.Agent, key.Identity, user.hash}, user: user}
+func (s *sessions) begin(key cache.Key, user *verified, agent *policy.Agent) *beginning {
+	b := &beginning{key: sessionKey{key.Agent, key.Identity, user.hash}, user: user, agent: agent}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.underWay[b] = struct{}{}
@@ -78,7 +79,7 @@ func (s *sessions) keep(b *beginning, proof secret.Text, now time.Time) {
 	if b.user.inSession { // the oldest gave way to others meanwhile
 		return
 	}
-	s.held.Add(b.key, &session{began: now, user: b.user.said(), proof: proof})
+	s.held.Add(b.key, &session{began: now, user: *asNeeded(b.user.said(), b.agent), proof: proof})
 }
 
 // find returns the user of a session that is younger than longest, and when it

@@ -12,6 +12,7 @@ import (
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/secret"
@@ -103,6 +104,26 @@ func TestLongRunning(t *testing.T) {
 			time.Sleep(10 * time.Second) // the exchange has ended
 			if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
 				t.Errorf("got %v, want the session to stay ended", err)
+			}
+		})
+	})
+	t.Run("of a member of a group", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.use(t, assistant("      longRunning: {maxAge: 8h}\n      users: {groups: ["+person(1)+", "+groupID+"]}\n"))
+			for group, reason := range map[string]policy.Reason{groupID: "", person(2): policy.UserNotInGroup} {
+				user := w.userToken(t, func(r *entratest.UserTokenRequest) {
+					r.Lifetime, r.Claims = 10*time.Minute, map[string]any{"groups": []string{person(3), group}}
+				})
+				for _, pause := range []time.Duration{0, time.Hour} {
+					time.Sleep(pause)
+					_, err := w.actFor(as(t, 10001), user, userRead)
+					if reason == "" {
+						check(t, err)
+					} else if got := denial(t, err).Reason; got != reason && pause == 0 || got != "user_token_expired" && pause > 0 {
+						t.Errorf("after %s: got %s", pause, got)
+					}
+				}
 			}
 		})
 	})
