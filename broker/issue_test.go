@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/credfree/credfree/broker"
+	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
@@ -138,6 +140,27 @@ func TestClaimsAreAKeyOfTheirOwn(t *testing.T) {
 	check(t, err)
 	if plain.Token.Reveal() == challenged.Token.Reveal() {
 		t.Error("a claims challenge was answered from the cache")
+	}
+}
+
+// An agent that makes up challenges takes room from itself alone.
+func TestClaimsTakeNobodysRoom(t *testing.T) {
+	w := newWorld(t, func(cfg *broker.Config, _ *broker.Rules) {
+		var err error
+		cfg.Cache, err = cache.New[exchange.Token](cache.Config{MaxEntries: 20})
+		check(t, err)
+		t.Cleanup(func() { check(t, cfg.Cache.Close(context.WithoutCancel(t.Context()))) })
+	})
+	_, err := w.ask(as(t, 10002), graph)
+	check(t, err)
+	for i := range 30 {
+		_, err := w.Issue(as(t, 10001), broker.Request{Scope: graph, Claims: fmt.Sprintf(`{"access_token":{"nbf":{"value":"%d"}}}`, i)})
+		check(t, err)
+	}
+	_, err = w.ask(as(t, 10002), graph)
+	check(t, err)
+	if got := w.audit.last(t)["cache"]; got != "hit" {
+		t.Errorf("got %v for an agent that another one's claims have nothing to do with, want a hit", got)
 	}
 }
 

@@ -90,9 +90,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 		}
 		if w.claims != "" {
 			// The token without the claims is what was challenged: nobody gets it again.
-			plain := key
-			plain.Claims = [32]byte{}
-			b.cfg.Cache.Drop(plain)
+			b.cfg.Cache.Drop(key.WithoutClaims())
 		}
 		entry := b.entry(token, w)
 		b.remember(key, w, token, entry.Lifetime)

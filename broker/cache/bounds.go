@@ -1,5 +1,11 @@
 package cache
 
+import "slices"
+
+// maxClaims bounds the entries whose keys differ in nothing but their claims. Who
+// asks chooses those freely, and must not crowd out what others have.
+const maxClaims = 4
+
 // find returns the valid entry for key as the most recently used one, or nil. It
 // drops an expired one. It is called with mu held.
 func (c *Cache[V]) find(key Key, now instant) *stored[V] {
@@ -24,6 +30,7 @@ func (c *Cache[V]) store(key Key, s *stored[V], now instant) bool {
 	}
 	c.entries.Remove(key) // by way of the callback: Add would replace without it
 	c.bytes += s.size
+	c.claim(key)
 	if c.entries.Add(key, s) {
 		c.counters.evicted++
 	}
@@ -33,6 +40,34 @@ func (c *Cache[V]) store(key Key, s *stored[V], now instant) bool {
 		c.counters.evicted++
 	}
 	return true
+}
+
+// claim makes room among the entries that differ from key in their claims, the
+// oldest of which gives way. It is called with mu held.
+func (c *Cache[V]) claim(key Key) {
+	plain := key.WithoutClaims()
+	if key == plain {
+		return
+	}
+	if others := c.claimed[plain]; len(others) >= maxClaims {
+		c.entries.Remove(others[0])
+		c.counters.evicted++
+	}
+	c.claimed[plain] = append(c.claimed[plain], key)
+}
+
+// removed books that an entry has gone, for whatever reason. It is called with mu
+// held.
+func (c *Cache[V]) removed(key Key, s *stored[V]) {
+	c.bytes -= s.size
+	plain := key.WithoutClaims()
+	if key == plain {
+		return
+	}
+	rest := slices.DeleteFunc(c.claimed[plain], func(other Key) bool { return other == key })
+	if c.claimed[plain] = rest; len(rest) == 0 {
+		delete(c.claimed, plain)
+	}
 }
 
 // backOff books that a fetch brought nothing to store for key. It matters only if

@@ -57,6 +57,44 @@ func TestEvictionByBytes(t *testing.T) {
 	}
 }
 
+// Whoever asks with ever other claims crowds out itself alone.
+func TestClaimsCrowdOutNobody(t *testing.T) {
+	c := newCache(t, Config{MaxEntries: 10})
+	challenged := func(user, i int) Key {
+		k := numbered(user)
+		k.Claims[0], k.Claims[1] = byte(i), 1
+		return k
+	}
+	mustGet(t, c, alice, brings("another's", time.Hour))
+	mustGet(t, c, numbered(1), brings("plain", time.Hour))
+	for i := range 100 {
+		mustGet(t, c, challenged(1, i), brings("challenged", time.Hour))
+	}
+	mustGet(t, c, challenged(2, 0), brings("another user's", time.Hour))
+	for i := range 100 - maxClaims {
+		wantMiss(t, c, challenged(1, i))
+	}
+	for i := 100 - maxClaims; i < 100; i++ {
+		wantHit(t, c, challenged(1, i), "challenged")
+	}
+	wantHit(t, c, alice, "another's")
+	wantHit(t, c, numbered(1), "plain")
+	wantHit(t, c, challenged(2, 0), "another user's")
+	if got := c.Stats(); got.Entries != 3+maxClaims || got.Evicted != 100-maxClaims {
+		t.Errorf("Stats = %+v, want %d entries and %d evicted", got, 3+maxClaims, 100-maxClaims)
+	}
+	// One that is got again is no further one, and nothing is kept of those that go.
+	c.refreshNow(t, challenged(3, 0), brings("first", time.Hour))
+	c.Drop(challenged(3, 0))
+	c.refreshNow(t, challenged(3, 0), brings("second", time.Hour))
+	if got := len(c.claimed[numbered(3)]); got != 1 {
+		t.Errorf("got %d entries with claims, want 1", got)
+	}
+	if c.Purge(func(Key) bool { return true }); len(c.claimed) != 0 {
+		t.Errorf("after a purge: %d keys are left", len(c.claimed))
+	}
+}
+
 func TestTooLargeIsReturnedAndNotStored(t *testing.T) {
 	const room = 10_000
 	c := newCache(t, Config{MaxBytes: room})

@@ -83,6 +83,7 @@ type Cache[V any] struct {
 	mu       sync.Mutex
 	entries  *simplelru.LRU[Key, *stored[V]]
 	bytes    int64                   // the sum of size over entries
+	claimed  map[Key][]Key           // entries with claims by their keys without, the oldest first
 	flights  map[Key]*flight[V]      // what Get may join: at most one per key
 	running  map[*flight[V]]struct{} // every fetch that has not returned, joinable or disowned
 	closed   bool
@@ -98,13 +99,14 @@ func New[V any](cfg Config) (*Cache[V], error) {
 	}
 	c := &Cache[V]{
 		cfg:     cfg,
+		claimed: make(map[Key][]Key),
 		flights: make(map[Key]*flight[V]),
 		running: make(map[*flight[V]]struct{}),
 		idle:    make(chan struct{}),
 	}
-	// The callback runs for every removal, whatever the reason, so that bytes cannot
+	// The callback runs for every removal, whatever the reason, so that nothing can
 	// be forgotten on one of the paths.
-	entries, err := simplelru.NewLRU(cfg.MaxEntries, func(_ Key, s *stored[V]) { c.bytes -= s.size })
+	entries, err := simplelru.NewLRU(cfg.MaxEntries, c.removed)
 	if err != nil {
 		return nil, err
 	}

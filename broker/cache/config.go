@@ -18,6 +18,8 @@ type Config struct {
 
 	// MaxBytes bounds the sum of Entry.Bytes plus EntryOverhead per entry. An entry
 	// that is larger alone is returned to its callers, never stored. 0: 64 MiB.
+	//
+	// Of entries whose keys differ in nothing but their claims there are four at most.
 	MaxBytes int64
 
 	// FetchTimeout bounds one fetch, whoever waits for it. 0: 30 s.

@@ -18,3 +18,9 @@ type Key struct {
 	UserID   string   // tenant and object id of that user, for Purge; "": no user
 	Keeper   uint64   // of intermediate tokens, which have no agent: whose they are; 0: of all others
 }
+
+// WithoutClaims returns the key of what is asked for when there is no challenge.
+func (k Key) WithoutClaims() Key {
+	k.Claims = [32]byte{}
+	return k
+}
