@@ -1,6 +1,8 @@
 package broker_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,6 +44,48 @@ func TestLimits(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if _, err := w.ask(as(t, 10001), graph); err != nil {
 			t.Errorf("got %v after a third of a minute, want one more", err)
+		}
+	})
+}
+
+// Each member of a fleet has the agent's limits for itself. As what is no member, an
+// agent has its own, however many names it makes up.
+func TestLimitsOfFleets(t *testing.T) {
+	const second = "aaaaaaaa-0000-4000-8000-000000000001"
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		use := func(more string) {
+			text := strings.Replace("agents:\n  assistant:\n    identity: fleet\n    identities: [fleet, demo]\n    callers: [{tcp: {uids: [10001]}}]\n    allow: {scopes: [GRAPH]}\n    limits: {perMinute: 2}\n"+more, "GRAPH", graph, 1)
+			p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+"\nsources: {pod: {file: {path: "+w.file+"}}}\n"+
+				"identities:\n  demo: {application: {clientID: "+entratest.DemoClientID+", source: pod}}\n"+
+				"  fleet: {agent: {blueprintID: "+entratest.DemoBlueprintClientID+", agentIDs: ["+entratest.DemoAgentIdentityID+", "+second+"], source: pod}}\n"+text))
+			check(t, err)
+			rules := w.rules
+			rules.Policy = p
+			check(t, w.Use(rules))
+		}
+		use("")
+		for i, step := range []struct {
+			identity string
+			reason   policy.Reason // "" for no denial
+		}{
+			{"fleet/" + second, ""},
+			{"fleet/" + strings.ToUpper(second), ""}, // the same member
+			{"fleet/" + second, policy.OverLimit},
+			{"fleet/" + entratest.DemoAgentIdentityID, ""},
+			{"fleet/" + person(1), policy.IdentityNotAllowed},
+			{"demo", ""},
+			{"fleet/" + person(2), policy.OverLimit},
+			{"demo", policy.OverLimit},
+			{"fleet", policy.OverLimit},
+			{"fleet/" + entratest.DemoAgentIdentityID, ""},
+			{"fleet/" + entratest.DemoAgentIdentityID, policy.OverLimit},
+		} {
+			use("# reload " + step.identity + "\n") // gives nobody a fresh start
+			_, err := w.Issue(as(t, 10001), broker.Request{Identity: step.identity, Scope: graph})
+			if denied, ok := errors.AsType[*broker.Denied](err); ok != (step.reason != "") || ok && denied.Reason != step.reason {
+				t.Errorf("request %d, as %s: got %v, want %q", i, step.identity, err, step.reason)
+			}
 		}
 	})
 }

@@ -113,7 +113,7 @@ func TestGroupsAreAskedOfGraphItself(t *testing.T) {
 			var asked []string
 			rules := w.Rules()
 			rules.Policy.Cloud.Name = cloud
-			rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+			rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
 				asked = append(asked, req.URL.String())
 				return w.rules.Graph.RoundTrip(req)
 			})
@@ -127,10 +127,6 @@ func TestGroupsAreAskedOfGraphItself(t *testing.T) {
 	}
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return r(req) }
-
 // What Graph told counts for five minutes, for whoever acts for the user and however
 // long: in sessions and in introspection, too.
 func TestGroupsFromGraphHoldForMinutes(t *testing.T) {
@@ -138,7 +134,7 @@ func TestGroupsFromGraphHoldForMinutes(t *testing.T) {
 		w := newWorldOf(t, inGroup)
 		asked, gone := 0, false
 		graph := countGraph{w.rules.Graph, &asked}
-		w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+		w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
 			if gone {
 				return countGraph{answering(http.StatusOK, `{"value":[]}`, nil), &asked}.RoundTrip(req)
 			}
@@ -211,7 +207,7 @@ func TestGraphIsAskedByFew(t *testing.T) {
 		var asked atomic.Int64
 		next := w.rules.Graph
 		good := w.rules.Graph
-		w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+		w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
 			asked.Add(1)
 			time.Sleep(time.Second)
 			return next.RoundTrip(req)
@@ -271,15 +267,15 @@ func TestGraphIsAskedByFew(t *testing.T) {
 // seconds.
 func TestGraphDoesNotTell(t *testing.T) {
 	const refused = "" // a denial
-	broken := roundTripper(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") })
-	cut := roundTripper(func(req *http.Request) (*http.Response, error) {
+	broken := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") })
+	cut := roundTrip(func(req *http.Request) (*http.Response, error) {
 		resp, err := answering(http.StatusOK, "", nil).RoundTrip(req)
 		if err == nil {
 			resp.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF))
 		}
 		return resp, err
 	})
-	hanging := roundTripper(func(req *http.Request) (*http.Response, error) {
+	hanging := roundTrip(func(req *http.Request) (*http.Response, error) {
 		<-req.Context().Done()
 		return nil, req.Context().Err()
 	})
@@ -305,7 +301,7 @@ func TestGraphDoesNotTell(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorldOf(t, inGroup)
 				next, good, asked := test.graph, w.rules.Graph, 0
-				w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) { asked++; return next.RoundTrip(req) })
+				w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) { asked++; return next.RoundTrip(req) })
 				w.use(t, fromGraph())
 				user := w.userToken(t, overage)
 				fails := func() {
@@ -386,7 +382,7 @@ func TestGroupsOutliveTheirCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorldOf(t, inGroup)
 		next, asked := w.rules.Graph, 0
-		w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+		w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
 			asked++
 			time.Sleep(5 * time.Second)
 			return next.RoundTrip(req)
@@ -426,7 +422,7 @@ func TestPurgeForgetsGroups(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorldOf(t, inGroup)
 				next, asked := w.rules.Graph, 0
-				w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+				w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
 					asked++
 					time.Sleep(5 * time.Second)
 					return next.RoundTrip(req)

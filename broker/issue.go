@@ -167,7 +167,7 @@ func (g *generation) question(evidence policy.Peer, req Request, now time.Time) 
 	}
 	if len(g.limits) > 0 {
 		if agent := g.Policy.Agent(evidence); agent != nil {
-			r.Over = g.over(agent.Name, req.OnBehalfOf)
+			r.Over = g.over(agent.Name, req.Identity, req.OnBehalfOf)
 		}
 	}
 	return r

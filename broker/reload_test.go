@@ -21,7 +21,6 @@ import (
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/managedidentity"
 	"github.com/credfree/credfree/exchange/secret"
-	"github.com/credfree/credfree/exchange/usertoken"
 )
 
 // A right that is taken away is gone with the very next request, and so are the
@@ -454,16 +453,10 @@ func TestReloadWithAnotherEntraBeforeTheExchange(t *testing.T) {
 	for identity, audience := range map[string]string{"demo": entratest.DemoClientID, "agent": entratest.DemoBlueprintClientID} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
-			users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
-				time.Sleep(2 * time.Second)
-				return w.entra.RoundTripper().RoundTrip(req)
-			})})
-			check(t, err)
-			defer users.Close()
-			w.rules.Users = users
+			w.keysThrough(t, func(*http.Request) error { time.Sleep(2 * time.Second); return nil })
 			entra := func(asked *atomic.Int64) *exchange.Client {
 				client, err := exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Legs: broker.Legs(w.cache, w.recorder),
-					Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+					Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
 						asked.Add(1)
 						return w.entra.RoundTripper().RoundTrip(req)
 					})})
@@ -489,7 +482,7 @@ func TestReloadWithAnotherEntraBeforeTheExchange(t *testing.T) {
 				t.Errorf("%s: the exchange did not start after the reload", identity)
 			}
 			before := old.Load()
-			_, err = w.Issue(as(t, 10001), request)
+			_, err := w.Issue(as(t, 10001), request)
 			check(t, err)
 			if now.Load() != before || old.Load() != before || w.audit.last(t)["cache"] != "miss" {
 				t.Errorf("%s: got %d requests to the new Entra, %d to the old, cache %v; want all %d steps to the new", identity, now.Load(), old.Load()-before, w.audit.last(t)["cache"], before)

@@ -44,7 +44,7 @@ type Rules struct {
 type generation struct {
 	Rules
 	principals map[member]*principal
-	limits     map[string]*limits // by agent; of those that have some
+	limits     map[counter]*limits // of agents that have some
 	explained  *explained
 }
 
@@ -62,14 +62,21 @@ type principal struct {
 	audience string // client id that users' tokens are issued for; "" when it cannot act for users
 }
 
-// limits count the requests of one agent.
+// counter is what requests are counted by: agents and, of their fleets, members.
+// It has none but those that the policy lists.
+type counter struct {
+	agent  string
+	member member // zero for requests that name none
+}
+
+// limits count the requests of one counter.
 type limits struct {
 	configured policy.Limits
 	all, users *rate.Limiter // nil: any number
 }
 
 func newGeneration(rules Rules, before *generation) (*generation, error) {
-	g := &generation{Rules: rules, principals: map[member]*principal{}, limits: map[string]*limits{}, explained: newExplained()}
+	g := &generation{Rules: rules, principals: map[member]*principal{}, limits: map[counter]*limits{}, explained: newExplained()}
 	if rules.Policy == nil || rules.Exchange == nil {
 		return nil, errors.New("rules need a policy and an exchange client")
 	}
@@ -91,15 +98,31 @@ func newGeneration(rules Rules, before *generation) (*generation, error) {
 		if agent.OnBehalfOf != nil && rules.Users == nil {
 			problems = append(problems, fmt.Errorf("agent %s acts for users, and there is nothing to verify their tokens", name))
 		}
-		var old *limits
-		if before != nil {
-			old = before.limits[name]
-		}
-		if l := newLimits(agent.Limits, old); l != nil {
-			g.limits[name] = l
-		}
+		g.addLimits(agent, before)
 	}
 	return g, errors.Join(problems...)
+}
+
+// addLimits adds the counters of an agent, by which each member of a fleet has the
+// agent's limits for itself.
+func (g *generation) addLimits(agent *policy.Agent, before *generation) {
+	counters := []counter{{agent: agent.Name}}
+	for _, name := range agent.Identities {
+		if members := g.Policy.Identities[name].Members(); len(members) > 1 {
+			for _, memberName := range members {
+				counters = append(counters, counter{agent.Name, member{name, memberName}})
+			}
+		}
+	}
+	for _, c := range counters {
+		var old *limits
+		if before != nil {
+			old = before.limits[c]
+		}
+		if l := newLimits(agent.Limits, old); l != nil {
+			g.limits[c] = l
+		}
+	}
 }
 
 // addPrincipals adds each member of an identity.
@@ -154,9 +177,14 @@ func newLimits(configured policy.Limits, old *limits) *limits {
 	return &limits{configured: configured, all: perMinute(configured.PerMinute), users: perMinute(configured.OnBehalfOfPerMinute)}
 }
 
-// over counts a request of the agent and says whether it is one too many.
-func (g *generation) over(agent string, onBehalfOf bool) bool {
-	l := g.limits[agent]
+// over counts a request of the agent as an identity, and says whether it is one too
+// many. As a member that is not listed it is counted as the agent's.
+func (g *generation) over(agent, identity string, onBehalfOf bool) bool {
+	name, memberName, _ := strings.Cut(identity, "/")
+	l := g.limits[counter{agent, member{name, strings.ToLower(memberName)}}]
+	if l == nil {
+		l = g.limits[counter{agent: agent}]
+	}
 	if l == nil {
 		return false
 	}

@@ -224,7 +224,7 @@ func TestSessionsThatEndBeforeTheExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorldOf(t, inGroup)
 		next, slow := w.rules.Graph, time.Duration(0)
-		w.rules.Graph = roundTripper(func(req *http.Request) (*http.Response, error) {
+		w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
 			time.Sleep(slow)
 			return next.RoundTrip(req)
 		})
