@@ -118,11 +118,10 @@ func payload(token secret.Text) secret.Text {
 
 // remember keeps what introspection has to know of a token that was got for an
 // agent.
-func (b *Broker) remember(key cache.Key, w *want, token exchange.Token, lifetime time.Duration) {
-	now := b.cfg.Now()
-	r := &released{key: key, kind: token.Kind, uniqueID: token.UniqueID, expires: now.Add(lifetime)}
+func (b *Broker) remember(key cache.Key, w *want, token exchange.Token, expires time.Time) {
+	r := &released{key: key, kind: token.Kind, uniqueID: token.UniqueID, expires: expires}
 	if w.user != nil {
 		r.user = asNeeded(w.user.said(), w.Agent)
 	}
-	b.released.add(token.Text, r, now)
+	b.released.add(token.Text, r, b.cfg.Now())
 }

@@ -280,6 +280,8 @@ func reasonOf(err error) string {
 		return string(policy.GroupsOverage)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return ReasonCallerGone
+	case errors.Is(err, errUserExpired):
+		return string(userTokenExpired)
 	case errors.Is(err, cache.ErrPurged):
 		return ReasonPurged
 	case errors.Is(err, cache.ErrClosed):

@@ -47,8 +47,15 @@ func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exc
 		rec.Cache = issuance.Hit
 	case cache.Miss:
 	}
+	if errors.Is(err, errUserExpired) {
+		err = &Denied{Agent: rec.Agent, Reason: userTokenExpired, Rule: w.Rule, Hint: "the user's token expired while Entra was asked: get a fresh one, and send that"}
+	}
 	return token, expires, err
 }
+
+// errUserExpired says that there is a token for a user whose own has expired during
+// the exchange.
+var errUserExpired = errors.New("the user's token has expired")
 
 func (w *want) cacheKey(agent string) cache.Key {
 	key := cache.Key{Agent: agent, Identity: w.key, Tenant: w.tenant, Client: w.entra, Scopes: w.Scope}
@@ -75,6 +82,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 				return cache.Entry[exchange.Token]{}, cache.ErrPurged
 			}
 		}
+		began := b.cfg.Now()
 		token, err := w.exchange.Token(ctx, w.principal.Identity, req)
 		b.exchanged(err)
 		if err != nil {
@@ -92,22 +100,25 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 			// The token without the claims is what was challenged: nobody gets it again.
 			b.cfg.Cache.Drop(key.WithoutClaims())
 		}
-		entry := b.entry(token, w)
-		b.remember(key, w, token, entry.Lifetime)
+		if w.user != nil && !b.cfg.Now().Before(w.user.Expires) {
+			return cache.Entry[exchange.Token]{}, errUserExpired
+		}
+		entry := w.entry(token, began)
+		b.remember(key, w, token, began.Add(entry.Lifetime))
 		return entry, nil
 	}
 }
 
-// entry bounds the life of a token for a user by that of the user's token, or
-// of the session. What is bounded so is not refreshed: the next one would end at
+// entry bounds the life of a token for a user, which counts from when the exchange
+// began, by that of the user's token or of the session. What is bounded so is not refreshed: the next one would end at
 // the same moment.
-func (b *Broker) entry(token exchange.Token, w *want) cache.Entry[exchange.Token] {
+func (w *want) entry(token exchange.Token, began time.Time) cache.Entry[exchange.Token] {
 	token.Session = secret.Text{} // kept apart, and with it the right to go on
 	entry := cache.Entry[exchange.Token]{Value: token, Lifetime: token.Lifetime, RefreshIn: token.RefreshIn, Bytes: token.Len() + tokenOverhead}
 	if w.user == nil {
 		return entry
 	}
-	if left := w.user.Expires.Sub(b.cfg.Now()); left < entry.Lifetime {
+	if left := w.user.Expires.Sub(began); left < entry.Lifetime {
 		entry.Lifetime, entry.NoRefresh = left, true
 	}
 	return entry

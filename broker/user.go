@@ -114,8 +114,13 @@ func notVerified(d policy.Decision, err error) error {
 	if failure.Temporary() {
 		return &exchange.Error{Reason: exchange.EntraUnavailable, Message: failure.Message, Hint: failure.Hint, Err: failure.Err}
 	}
-	return &Denied{Agent: d.Agent.Name, Reason: policy.Reason("user_token_" + string(failure.Problem)), Rule: d.Rule, Hint: failure.Message + ": " + failure.Hint}
+	return &Denied{Agent: d.Agent.Name, Reason: refusal(failure.Problem), Rule: d.Rule, Hint: failure.Message + ": " + failure.Hint}
 }
+
+// refusal is the reason of a denial for what is wrong with a user's token.
+func refusal(problem usertoken.Problem) policy.Reason { return policy.Reason("user_token_" + problem) }
+
+const userTokenExpired = policy.Reason("user_token_" + usertoken.Expired)
 
 // proofOf is what the exchange shows Entra: the user's token while it is valid,
 // then the session.

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,6 +206,43 @@ func TestOnBehalfOfEndsWithTheUser(t *testing.T) {
 			t.Errorf("got %d requests to Entra, want 1: what ends with the user is not refreshed", got)
 		}
 	})
+}
+
+// A user's token that expires while Entra is asked is one that has expired; one that
+// is good for a moment still is good for that moment.
+func TestUserTokensThatExpireDuringTheExchange(t *testing.T) {
+	for lifetime, expired := range map[time.Duration]bool{3 * time.Second: true, 4 * time.Second: true, 6 * time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.use(t, assistant(""))
+			user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = lifetime })
+			w.entra.SetBehavior(entratest.Behavior{Delay: 4 * time.Second, ClockSkew: -10 * time.Second})
+			var asking sync.WaitGroup
+			for range 3 { // one asks, the others join
+				asking.Go(func() {
+					issued, err := w.actFor(as(t, 10001), user, userRead)
+					if !expired {
+						check(t, err)
+						if left := time.Until(issued.ExpiresAt); left <= 0 || left > 2*time.Second {
+							t.Errorf("%s: the token is said to be good for %s", lifetime, left)
+						}
+						return
+					}
+					if denied := denial(t, err); denied.Reason != "user_token_expired" || denied.ID != issued.ID || denied.Hint == "" || issued.Token.Len() > 0 {
+						t.Errorf("%s: got %s of %s and %d bytes", lifetime, denied.Reason, denied.ID, issued.Token.Len())
+					}
+				})
+			}
+			asking.Wait()
+			want := 1
+			if expired {
+				want = 0
+			}
+			if line := w.audit.last(t); w.cache.Stats().Entries != want || expired && (line["decision"] != "deny" || line["reason"] != "user_token_expired") {
+				t.Errorf("%s: got %d entries and audit line %v", lifetime, w.cache.Stats().Entries, line)
+			}
+		})
+	}
 }
 
 // Whoever answers in Entra's place: the token of another user is not released.
