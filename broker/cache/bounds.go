@@ -21,12 +21,19 @@ func (c *Cache[V]) find(key Key, now instant) *stored[V] {
 	return s
 }
 
-// store puts s in the place of whatever was stored for key, evicts what exceeds
-// the bounds and returns true; or false, with everything left as it was, if s has
-// expired or exceeds MaxBytes alone. It is called with mu held.
+// store puts s in the place of whatever was stored for key, unless that lives
+// longer, evicts what exceeds the bounds and returns true; or false, with
+// everything left as it was, if s has expired or exceeds MaxBytes alone. It is
+// called with mu held.
 func (c *Cache[V]) store(key Key, s *stored[V], now instant) bool {
 	if !s.valid(now) || s.size > c.cfg.MaxBytes {
 		return false
+	}
+	if old, ok := c.entries.Peek(key); ok && old.left(now) > s.left(now) {
+		// The next refresh is due when s would have wanted one.
+		old.failures = 0
+		old.refreshAfter = old.age(now) + max(s.refreshAfter-s.age(now), c.cfg.RefreshBackoff.First)
+		return true
 	}
 	c.entries.Remove(key) // by way of the callback: Add would replace without it
 	c.bytes += s.size

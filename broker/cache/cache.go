@@ -77,8 +77,8 @@ type How struct {
 type Cache[V any] struct {
 	cfg Config
 
-	// mu guards all fields below it, failures and retryAt of each stored entry, and
-	// the outcome of each flight until its done is closed. It is held for
+	// mu guards all fields below it, what changes of each stored entry, and the
+	// outcome of each flight until its done is closed. It is held for
 	// bookkeeping only: never across a fetch, a wait, the clock, or a match function.
 	mu       sync.Mutex
 	entries  *simplelru.LRU[Key, *stored[V]]
@@ -137,7 +137,8 @@ func (c *Cache[V]) Lookup(key Key) (v V, expires time.Time, refresh, ok bool) {
 // stored for key it starts one: for warming up.
 //
 // The values of ctx reach fetch, its cancellation does not. A refresh that fails,
-// or brings what cannot be stored, leaves the entry in place until its expiry.
+// or brings what cannot be stored or does not live as long, leaves the entry in
+// place until its expiry.
 func (c *Cache[V]) Refresh(ctx context.Context, key Key, fetch Fetch[V]) bool {
 	now := c.now()
 	c.mu.Lock()

@@ -36,7 +36,8 @@ func (now instant) wallSince(start instant) time.Duration {
 }
 func (now instant) monoSince(start instant) time.Duration { return now.mono - start.mono }
 
-// stored is an entry at rest. Only failures and retryAt change once it is built.
+// stored is an entry at rest. Only failures, retryAt and refreshAfter change once it
+// is built.
 type stored[V any] struct {
 	value        V
 	started      instant // when its fetch started; lifetime and refreshAfter count from here
@@ -67,7 +68,10 @@ func (s *stored[V]) age(now instant) time.Duration {
 	return max(now.wallSince(s.started), now.monoSince(s.started))
 }
 
-func (s *stored[V]) valid(now instant) bool { return s.age(now) < s.lifetime }
+// left is the time until the entry expires; not positive if it has.
+func (s *stored[V]) left(now instant) time.Duration { return s.lifetime - s.age(now) }
+
+func (s *stored[V]) valid(now instant) bool { return s.left(now) > 0 }
 
 // refreshDue tells whether the entry wants a refresh and its back-off allows one.
 func (s *stored[V]) refreshDue(now instant) bool {

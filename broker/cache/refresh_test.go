@@ -167,6 +167,44 @@ func TestRefreshThatBringsNothingToStoreBacksOff(t *testing.T) {
 	}
 }
 
+// What lives shorter does not take the place of what lives longer, and is not asked
+// for again before it would have been.
+func TestShorterRefreshKeepsTheEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCache(t, Config{})
+		s := &server{}
+		began := time.Now()
+		s.answer(Entry[string]{Value: "old", Lifetime: time.Hour, RefreshIn: 40 * time.Minute}, nil)
+		mustGet(t, c, alice, s.fetch)
+		for _, step := range []struct {
+			at       time.Duration
+			lifetime time.Duration // of what is brought from now on
+			refresh  bool          // is due
+			want     string        // is stored then
+		}{
+			{50 * time.Minute, 200 * time.Second, true, "old"},
+			{52*time.Minute + 30*time.Second, 200 * time.Second, false, "old"}, // 80 % of 200 s are 160
+			{53*time.Minute + 20*time.Second, time.Millisecond, true, "old"},
+			{53*time.Minute + 20*time.Second + 900*time.Millisecond, time.Millisecond, false, "old"}, // not at once
+			{54 * time.Minute, 6 * time.Minute, true, "new"},                                         // just as long
+			{59*time.Minute + 30*time.Second, time.Hour, true, "new"},
+			{90 * time.Minute, time.Hour, false, "new"},
+		} {
+			time.Sleep(step.at - time.Since(began))
+			s.answer(Entry[string]{Value: "new", Lifetime: step.lifetime}, nil)
+			_, _, due, ok := c.Lookup(alice)
+			if due != step.refresh || !ok {
+				t.Errorf("at %s: got an entry: %t, due: %t, want due: %t", step.at, ok, due, step.refresh)
+			}
+			if due {
+				c.refreshNow(t, alice, s.fetch)
+			}
+			wantHit(t, c, alice, step.want)
+		}
+		s.wantCalls(t, 5)
+	})
+}
+
 func TestGetJoinsTheRefreshOfAnExpiredEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCache(t, Config{})
