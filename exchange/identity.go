@@ -131,7 +131,7 @@ func (m ManagedIdentity) plan(c *Client, req Request) (*ask, *Error) {
 		return nil, &Error{Reason: BadRequest, Message: "a managed identity gets tokens for <resource>/.default only", Hint: "ask for one scope that ends in /.default"}
 	}
 	a := newAsk(m, req, nil)
-	a.grant, a.managed = grantManagedIdentity, m.ID
+	a.grant, a.managed, a.want.objectID = grantManagedIdentity, m.ID, m.ID.ObjectID
 	a.prove = func(context.Context, bool) (proof, *Error) { return proof{}, nil }
 	return a, nil
 }

@@ -47,7 +47,7 @@ type expectation struct {
 	tenant      string // GUID or domain; "" for any
 	client      string // "" for any
 	scopes      []string
-	objectID    string // of the user; "" for anybody
+	objectID    string // of the user or of the managed identity; "" for anybody's
 	forExchange bool   // for the token exchange: an intermediate leg
 	boundTo     string // agent identity that an intermediate leg is for
 	session     bool   // keep the refresh token
@@ -128,6 +128,8 @@ func (c claims) check(want expectation) *Error {
 		return mismatch("it was issued to another client")
 	case guid.MatchString(want.tenant) && !strings.EqualFold(c.Tenant, want.tenant):
 		return mismatch("it was issued by another tenant")
+	case want.objectID != "" && !strings.EqualFold(c.ObjectID, want.objectID) && want.kind == AppOnly:
+		return mismatch("it is a token of another identity")
 	case want.objectID != "" && !strings.EqualFold(c.ObjectID, want.objectID):
 		return mismatch("it is a token of another user")
 	case want.kind == Delegated && (!guid.MatchString(c.ObjectID) || !guid.MatchString(c.Tenant)):

@@ -9,6 +9,7 @@ import (
 
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
+	"github.com/credfree/credfree/exchange/managedidentity"
 )
 
 // Whatever somebody in Entra's place answers, another's token is withheld.
@@ -63,6 +64,42 @@ func TestAnothersTokenIsWithheld(t *testing.T) {
 				return
 			}
 			if got := asError(t, err); got.Reason != exchange.TokenMismatch || !strings.Contains(got.Message, test.want) || token.Len() != 0 {
+				t.Errorf("got %s %q and %d bytes, want %s with %q and none", got.Reason, got.Message, token.Len(), exchange.TokenMismatch, test.want)
+			}
+		})
+	}
+}
+
+// A platform that answers with another identity's token than was named, by whatever
+// name a token can tell, is not believed.
+func TestAnotherManagedIdentitysTokenIsWithheld(t *testing.T) {
+	const client, object, other = entratest.DemoClientID, "aaaaaaaa-0000-4000-8000-000000000001", "11111111-1111-4111-8111-111111111111"
+	for name, test := range map[string]struct {
+		id     managedidentity.ID
+		claims map[string]any
+		want   string
+	}{
+		"by object id":                   {managedidentity.ID{ObjectID: object}, map[string]any{"oid": object}, ""},
+		"by object id, in capitals":      {managedidentity.ID{ObjectID: object}, map[string]any{"oid": strings.ToUpper(object)}, ""},
+		"by object id, another's":        {managedidentity.ID{ObjectID: object}, map[string]any{"oid": other}, "another identity"},
+		"by object id, without":          {managedidentity.ID{ObjectID: object}, map[string]any{"oid": nil}, "another identity"},
+		"by client id":                   {managedidentity.ID{ClientID: client}, map[string]any{"oid": other}, ""},
+		"by client id, another's":        {managedidentity.ID{ClientID: client}, map[string]any{"appid": other}, "another client"},
+		"the machine's, whoever's it is": {managedidentity.ID{}, map[string]any{"oid": other, "appid": other}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			claims := map[string]any{"aud": "https://graph.microsoft.com", "appid": client, "tid": entratest.DemoTenantID, "oid": object, "idtyp": "app"}
+			maps.Copy(claims, test.claims)
+			text, err := json.Marshal(claims)
+			must(t, err)
+			machine, err := managedidentity.New(managedidentity.Config{Transport: roundTripper(
+				respond(200, "application/json", `{"token_type":"Bearer","expires_in":"3599","access_token":"`+encode(`{}`)+"."+encode(string(text))+`.sig"}`))})
+			must(t, err)
+			e := newEntra(t, func(cfg *exchange.Config) { cfg.ManagedIdentity = machine })
+			token, err := e.client.Token(t.Context(), exchange.ManagedIdentity{ID: test.id, Tenant: entratest.DemoTenantID}, exchange.Request{Scopes: []string{graph}})
+			if test.want == "" {
+				must(t, err)
+			} else if got := asError(t, err); got.Reason != exchange.TokenMismatch || !strings.Contains(got.Message, test.want) || token.Len() != 0 {
 				t.Errorf("got %s %q and %d bytes, want %s with %q and none", got.Reason, got.Message, token.Len(), exchange.TokenMismatch, test.want)
 			}
 		})
