@@ -56,6 +56,7 @@ func TestOperatorsSeeTheDecision(t *testing.T) {
 	after, err := policy.Parse("credfree.yaml", []byte(r.lab.header()+strings.Replace(anyProcess(), "apis: [graph, azure-openai]", "scopes: [keyvault]", 1)))
 	check(t, err)
 	check(t, r.use(after))
+	r.reloadApplied(r.inForce().Policy.Revision)
 	ask(graphScope)
 	want := func(p *policy.Policy, scope string) []recent.Step {
 		var steps []recent.Step
