@@ -68,6 +68,7 @@ var (
 	guid         = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	tenantForm   = regexp.MustCompile(`^([0-9a-zA-Z]([0-9a-zA-Z-]{0,61}[0-9a-zA-Z])?\.)+[a-zA-Z]{2,63}$|` + guid.String())
 	audienceForm = regexp.MustCompile(`^[!-~]{1,256}$`)
+	imageForm    = regexp.MustCompile(`^[A-Za-z0-9\[][A-Za-z0-9._:/@\[\]-]*$`)
 	keyForm      = regexp.MustCompile(`^[A-Z2-7]{26}$`)
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 )

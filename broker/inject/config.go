@@ -100,6 +100,8 @@ func (c Config) Validate() error {
 	}
 	if c.Image == "" {
 		bad("image is missing")
+	} else if !imageForm.MatchString(c.Image) {
+		bad("image %q is not the name of an image", c.Image)
 	}
 	if !slices.Contains([]string{"", "Always", "IfNotPresent", "Never"}, c.ImagePullPolicy) {
 		bad("imagePullPolicy %q is not Always, IfNotPresent or Never", c.ImagePullPolicy)
@@ -107,17 +109,19 @@ func (c Config) Validate() error {
 	if c.User < 0 || c.User > maxUser {
 		bad("user %d is not a uid from 1 to %d", c.User, maxUser)
 	}
+	if c.Audience != "" && !audienceForm.MatchString(c.Audience) {
+		bad("audience %q is not an audience: it has spaces, or more than 256 characters", c.Audience)
+	}
 	if c.TokenExpirationSeconds != 0 && (c.TokenExpirationSeconds < minExpiration || c.TokenExpirationSeconds > maxExpiration) {
 		bad("tokenExpirationSeconds is not from %d to %d", minExpiration, maxExpiration)
 	}
 	if c.Ceiling != "" && !configMap.MatchString(c.Ceiling) {
 		bad("ceiling %q is not the name of a ConfigMap", c.Ceiling)
 	}
-	for _, set := range []map[string]string{c.Resources.Requests, c.Resources.Limits, {"maxCPU": c.MaxCPU}, {"maxMemory": c.MaxMemory}} {
-		for _, name := range slices.Sorted(maps.Keys(set)) {
-			if _, ok := quantity(set[name]); !ok && set[name] != "" {
-				bad("%s %q is not a quantity such as 100m or 64Mi", name, set[name])
-			}
+	c.Resources.check(bad)
+	for _, bound := range [][2]string{{"maxCPU", c.MaxCPU}, {"maxMemory", c.MaxMemory}} {
+		if _, ok := quantity(bound[1]); !ok && bound[1] != "" {
+			bad(notQuantity, bound[0], bound[1])
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
@@ -126,4 +130,24 @@ func (c Config) Validate() error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+const notQuantity = "%s %q is not a quantity such as 100m or 64Mi"
+
+// check says what Kubernetes would refuse in every pod.
+func (r Resources) check(bad func(format string, args ...any)) {
+	for _, set := range []map[string]string{r.Requests, r.Limits} {
+		for _, name := range slices.Sorted(maps.Keys(set)) {
+			if _, ok := quantity(set[name]); !ok {
+				bad(notQuantity, name, set[name])
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Limits)) {
+		request, asked := quantity(r.Requests[name])
+		limit, bounded := quantity(r.Limits[name])
+		if asked && bounded && request.Cmp(limit) > 0 {
+			bad("resources.requests.%s %s is above its limit, %s", name, r.Requests[name], r.Limits[name])
+		}
+	}
 }

@@ -1,9 +1,12 @@
 package inject
 
 import (
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestConfig(t *testing.T) {
@@ -18,6 +21,14 @@ func TestConfig(t *testing.T) {
 		"root":             {`{"image": "i", "user": -1}`, "user -1"},
 		"short token":      {`{"image": "i", "tokenExpirationSeconds": 60}`, "tokenExpirationSeconds"},
 		"quantity":         {`{"image": "i", "resources": {"limits": {"memory": "lots"}}}`, "memory \"lots\""},
+		"no quantity":      {`{"image": "i", "resources": {"limits": {"memory": ""}}}`, "memory \"\""},
+		"absurd quantity":  {`{"image": "i", "resources": {"requests": {"cpu": "9999999999999999"}}}`, "cpu \"9999999999999999\""},
+		"above its limit":  {`{"image": "i", "resources": {"requests": {"memory": "1.5Gi"}, "limits": {"memory": "1024Mi"}}}`, "requests.memory 1.5Gi is above its limit, 1024Mi"},
+		"at its limit":     {`{"image": "i", "resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1024Mi"}}}`, ""},
+		"another's limit":  {`{"image": "i", "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "1"}}}`, ""},
+		"audience":         {`{"image": "i", "audience": "has space"}`, "audience \"has space\""},
+		"image":            {`{"image": "bad repo:1"}`, "image \"bad repo:1\""},
+		"image with all":   {`{"image": "[::1]:5000/a_b/c.d-e:V1@sha256:00"}`, ""},
 		"bound":            {`{"image": "i", "maxCPU": "-1"}`, "maxCPU \"-1\""},
 		"variable of ours": {`{"image": "i", "env": {"CREDFREE_CONFIG": "/x"}}`, "CREDFREE_CONFIG"},
 		"no variable":      {`{"image": "i", "env": {"A B": "/x"}}`, "A B"},
@@ -42,6 +53,38 @@ func TestQuantities(t *testing.T) {
 	} {
 		if got := within(test.amount, test.bound); got != test.want {
 			t.Errorf("%q within %q: got %v, want %v", test.amount, test.bound, got, test.want)
+		}
+	}
+}
+
+// TestSchema: the chart takes what the webhook takes, and no more.
+func TestSchema(t *testing.T) {
+	text, err := os.ReadFile("../../charts/credfree/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema any
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	var own []any
+	for _, name := range ownVariables {
+		own = append(own, name)
+	}
+	at := editor{root: schema.(object)}
+	for path, want := range map[string]any{
+		"sidecar/properties/env/propertyNames/not/enum":                                 own,
+		"sidecar/properties/resources/properties/requests/additionalProperties/pattern": quantityForm.String(),
+		"sidecar/properties/resources/properties/limits/additionalProperties/pattern":   quantityForm.String(),
+		"sidecar/properties/maxCPU/pattern":                                             "^$|" + quantityForm.String(),
+		"sidecar/properties/maxMemory/pattern":                                          "^$|" + quantityForm.String(),
+		"sidecar/properties/audience/pattern":                                           audienceForm.String(),
+		"sidecar/properties/ceiling/pattern":                                            "^$|" + configMap.String(),
+		"sidecar/properties/image/pattern":                                              "^$|" + imageForm.String(),
+		"image/properties/repository/pattern":                                           imageForm.String(),
+	} {
+		if diff := cmp.Diff(want, at.at(strings.Split("properties/"+path, "/")...)); diff != "" {
+			t.Errorf("%s: -want +got\n%s", path, diff)
 		}
 	}
 }
