@@ -102,6 +102,7 @@ func TestWrongValues(t *testing.T) {
 		"kube-system":           {"webhook: {excludedNamespaces: [kube-public]}", "at '/webhook/excludedNamespaces': no items match contains schema"},
 		"no replica":            {"replicas: 0", "at '/replicas': minimum: got 0, want 1"},
 		"guardrail action":      {"guardrails: {actions: [Block]}", "at '/guardrails/actions/0': value must be one of 'Deny', 'Audit', 'Warn'"},
+		"two guardrail actions": {"guardrails: {enabled: true, actions: [Warn, Deny]}", "Kubernetes does not take Deny and Warn together"},
 		"secret without name":   {"certificates: {provider: secret}", "certificates.secret.name is missing"},
 		"secret without CA":     {"certificates: {provider: secret, secret: {name: mine}}", "certificates.secret.caBundle is missing"},
 		"variable of the pod's": {"sidecar: {env: {'A B': c}}", "at '/sidecar/env': additional properties 'A B' not allowed"},
@@ -112,6 +113,19 @@ func TestWrongValues(t *testing.T) {
 				t.Errorf("got %v, want an error that says %q", err, test.want)
 			}
 		})
+	}
+}
+
+// TestGuardrailsNeedKubernetes130: 1.29, which the chart is for, has no such kind.
+func TestGuardrailsNeedKubernetes130(t *testing.T) {
+	c := load(t, "charts/credfree")
+	for version, want := range map[string]string{"v1.29.9": "guardrails.enabled needs Kubernetes 1.30", "v1.29.9-gke.1": "needs Kubernetes 1.30", "v1.30.0": "", "v1.30.2-eks-1": "", "v1.31.0": ""} {
+		if _, err := install(t, c, "", cluster{}, "credfree", version); err != nil {
+			t.Errorf("%s, without guardrails: %v", version, err)
+		}
+		if _, err := install(t, c, "guardrails: {enabled: true}", cluster{}, "credfree", version); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", version, err, want)
+		}
 	}
 }
 

@@ -65,7 +65,15 @@ func values(t testing.TB, text string) map[string]any {
 // render is helm install, as far as the manifests.
 func render(t testing.TB, c *chart.Chart, text string, in cluster) (map[string]string, error) {
 	t.Helper()
-	v, err := util.ToRenderValues(c, values(t, text), common.ReleaseOptions{Name: "credfree", Namespace: "credfree-system", IsInstall: true}, common.DefaultCapabilities)
+	return install(t, c, text, in, "credfree", "v1.34.0")
+}
+
+// install is render, by another name or in another Kubernetes.
+func install(t testing.TB, c *chart.Chart, text string, in cluster, name, version string) (map[string]string, error) {
+	t.Helper()
+	capabilities := common.DefaultCapabilities.Copy()
+	capabilities.KubeVersion = common.KubeVersion{Version: version}
+	v, err := util.ToRenderValues(c, values(t, text), common.ReleaseOptions{Name: name, Namespace: "credfree-system", IsInstall: true}, capabilities)
 	if err != nil {
 		return nil, err
 	}
