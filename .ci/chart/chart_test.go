@@ -13,7 +13,9 @@ import (
 	admission "k8s.io/api/admissionregistration/v1"
 	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
+	disruption "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/credfree/credfree/broker/inject"
 )
@@ -101,6 +103,10 @@ func TestWrongValues(t *testing.T) {
 		"provider":              {"certificates: {provider: vault}", "at '/certificates/provider': value must be one of 'helm', 'cert-manager', 'secret'"},
 		"kube-system":           {"webhook: {excludedNamespaces: [kube-public]}", "at '/webhook/excludedNamespaces': no items match contains schema"},
 		"no replica":            {"replicas: 0", "at '/replicas': minimum: got 0, want 1"},
+		"no disruption":         {"podDisruptionBudget: {maxUnavailable: 0}", "at '/podDisruptionBudget/maxUnavailable': minimum: got 0, want 1"},
+		"no disruption, at all": {"podDisruptionBudget: {maxUnavailable: 0%}", "at '/podDisruptionBudget/maxUnavailable': '0%' does not match pattern"},
+		"no number":             {"podDisruptionBudget: {maxUnavailable: abc}", "at '/podDisruptionBudget/maxUnavailable': 'abc' does not match pattern"},
+		"what stops drains":     {"podDisruptionBudget: {minAvailable: 2}", "at '/podDisruptionBudget': additional properties 'minAvailable' not allowed"},
 		"guardrail action":      {"guardrails: {actions: [Block]}", "at '/guardrails/actions/0': value must be one of 'Deny', 'Audit', 'Warn'"},
 		"two guardrail actions": {"guardrails: {enabled: true, actions: [Warn, Deny]}", "Kubernetes does not take Deny and Warn together"},
 		"secret without name":   {"certificates: {provider: secret}", "certificates.secret.name is missing"},
@@ -125,6 +131,20 @@ func TestGuardrailsNeedKubernetes130(t *testing.T) {
 		}
 		if _, err := install(t, c, "guardrails: {enabled: true}", cluster{}, "credfree", version); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", version, err, want)
+		}
+	}
+}
+
+// TestNodesCanBeDrained: whatever the replicas, one may always go.
+func TestNodesCanBeDrained(t *testing.T) {
+	c := load(t, "charts/credfree")
+	for _, text := range []string{"", "replicas: 1", "replicas: 5", "podDisruptionBudget: {maxUnavailable: 1%}", "podDisruptionBudget: {maxUnavailable: 100%}"} {
+		spec := one[*disruption.PodDisruptionBudget](t, mustRender(t, c, text, cluster{})).Spec
+		if spec.MinAvailable != nil || spec.MaxUnavailable == nil {
+			t.Fatalf("%s: got %+v", text, spec)
+		}
+		if may, err := intstr.GetScaledValueFromIntOrPercent(spec.MaxUnavailable, 1, true); err != nil || may < 1 { // as Kubernetes rounds
+			t.Errorf("%s: %d of 1 may go (%v)", text, may, err)
 		}
 	}
 }
