@@ -16,6 +16,7 @@ import (
 	disruption "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/credfree/credfree/broker/inject"
 )
@@ -145,6 +146,35 @@ func TestNodesCanBeDrained(t *testing.T) {
 		}
 		if may, err := intstr.GetScaledValueFromIntOrPercent(spec.MaxUnavailable, 1, true); err != nil || may < 1 { // as Kubernetes rounds
 			t.Errorf("%s: %d of 1 may go (%v)", text, may, err)
+		}
+	}
+}
+
+// TestReleaseNames: each that Helm takes makes names that Kubernetes takes, or is
+// refused with what to do.
+func TestReleaseNames(t *testing.T) {
+	c := load(t, "charts/credfree")
+	for _, test := range []struct{ release, values, want string }{
+		{"credfree", "", "credfree"},
+		{"my-credfree", "", "my-credfree"},
+		{"agents", "", "agents-credfree"},
+		{"rel.with.dots", "", "rel-with-dots-credfree"},
+		{"true", "", "true-credfree"},
+		{"a-long-name-of-a-release-that-ends-ins--x", "", "a-long-name-of-a-release-that-ends-ins"},
+		{"1rel", "fullnameOverride: rel", "rel"},
+		{"1rel", "", "the name 1rel-credfree begins with a digit, and Services may not: set fullnameOverride"},
+	} {
+		files, err := install(t, c, test.values, cluster{}, test.release, "v1.34.0")
+		if err != nil {
+			if !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%s: got %v, want %q", test.release, err, test.want)
+			}
+			continue
+		}
+		for _, object := range objects(t, files) {
+			if service, ok := object.(*core.Service); ok && (service.Name != test.want || len(validation.IsDNS1035Label(service.Name)) > 0 || service.Spec.Selector["app.kubernetes.io/instance"] != test.release) {
+				t.Errorf("%s: got service %s of %v, want %s", test.release, service.Name, service.Spec.Selector, test.want)
+			}
 		}
 	}
 }
