@@ -3,6 +3,7 @@ package chart
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	rbac "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
 
 	"github.com/credfree/credfree/broker/inject"
 )
@@ -89,6 +91,9 @@ func TestWrongValues(t *testing.T) {
 	c := load(t, "charts/credfree")
 	for name, test := range map[string]struct{ text, want string }{
 		"unknown value":         {"replica: 3", "additional properties 'replica' not allowed"},
+		"no certificates":       {"certificates: null", "missing property 'certificates'"},
+		"no namespaces":         {"webhook: {excludedNamespaces: null}", "at '/webhook': missing property 'excludedNamespaces'"},
+		"no sidecar":            {"sidecar: null", "missing property 'sidecar'"},
 		"unknown value, deeper": {"sidecar: {images: x}", "at '/sidecar': additional properties 'images' not allowed"},
 		"number for a text":     {"image: {tag: 1}", "at '/image/tag': got number, want string"},
 		"failure policy":        {"webhook: {failurePolicy: fail}", "at '/webhook/failurePolicy': value must be one of 'Fail', 'Ignore'"},
@@ -177,6 +182,59 @@ func TestReleaseNames(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestNulls takes away each value, as null does, where it matters and where not:
+// the chart does without, or its schema says which one is missing.
+func TestNulls(t *testing.T) {
+	c := load(t, "charts/credfree")
+	monitored := variants["everything"] + "metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboard: {enabled: true}}"
+	monitored = strings.Replace(monitored, "metrics: {serviceMonitor: {enabled: true, labels: {release: prometheus}}}\n", "", 1)
+	without, refused := 0, 0
+	for _, text := range []string{monitored, variants["cert-manager"], variants["secret"]} {
+		for _, path := range nulls(values(t, read(t, "charts/credfree/values.yaml")), nil) {
+			v := values(t, text)
+			at := v
+			for _, name := range path[:len(path)-1] {
+				below, _ := at[name].(map[string]any)
+				if below == nil {
+					below = map[string]any{}
+				}
+				at[name], at = below, below
+			}
+			at[path[len(path)-1]] = nil
+			changed, err := yaml.Marshal(v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files, err := render(t, c, string(changed), cluster{})
+			switch {
+			case err == nil:
+				objects(t, files)
+				without++
+			case strings.Contains(err.Error(), "missing property '"+path[len(path)-1]+"'"), strings.Contains(err.Error(), strings.Join(path, ".")+" is missing"):
+				refused++
+			default:
+				t.Errorf("%s: null: %v", strings.Join(path, "."), err)
+			}
+		}
+	}
+	if without < 30 || refused < 30 {
+		t.Errorf("%d values can be done without, and %d cannot: too few to tell", without, refused)
+	}
+}
+
+// nulls are the paths of all values.
+func nulls(v map[string]any, at []string) [][]string {
+	var all [][]string
+	for name, value := range v {
+		path := append(slices.Clone(at), name)
+		all = append(all, path)
+		if below, ok := value.(map[string]any); ok {
+			all = append(all, nulls(below, path)...)
+		}
+	}
+	return all
 }
 
 func TestLint(t *testing.T) {
