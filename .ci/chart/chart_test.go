@@ -29,6 +29,7 @@ var variants = map[string]string{
 	"default":      "",
 	"cert-manager": "certificates: {provider: cert-manager}",
 	"issuer":       "certificates: {provider: cert-manager, certManager: {issuerRef: {name: ca, kind: ClusterIssuer}}}",
+	"renewed late": "certificates: {provider: cert-manager, certManager: {duration: 2h, renewBefore: 119m}}",
 	"secret":       "certificates: {provider: secret, secret: {name: mine, caBundle: '-----BEGIN CERTIFICATE-----'}}",
 	"everything": `
 replicas: 3
@@ -117,6 +118,10 @@ func TestWrongValues(t *testing.T) {
 		"two guardrail actions": {"guardrails: {enabled: true, actions: [Warn, Deny]}", "Kubernetes does not take Deny and Warn together"},
 		"secret without name":   {"certificates: {provider: secret}", "certificates.secret.name is missing"},
 		"secret without CA":     {"certificates: {provider: secret, secret: {name: mine}}", "certificates.secret.caBundle is missing"},
+		"renewed too early":     {"certificates: {provider: cert-manager, certManager: {duration: 2h, renewBefore: 121m}}", "renewBefore, 121m, has to be less than duration, 2h"},
+		"renewed at once":       {"certificates: {provider: cert-manager, certManager: {duration: 0100h, renewBefore: 360000s}}", "renewBefore, 360000s, has to be less than duration, 0100h"},
+		"issuer without name":   {"certificates: {certManager: {issuerRef: {kind: ClusterIssuer}}}", "at '/certificates/certManager/issuerRef': properties 'name' required"},
+		"issuer's empty name":   {"certificates: {certManager: {issuerRef: {name: ''}}}", "at '/certificates/certManager/issuerRef/name': minLength"},
 		"variable of the pod's": {"sidecar: {env: {'A B': c}}", "at '/sidecar/env': additional properties 'A B' not allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -50,6 +50,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- /* The seconds of a duration such as 720h, of the form that the schema asks for. */ -}}
+{{- define "credfree.seconds" -}}
+{{- $unit := dict "h" 3600 "m" 60 "s" 1 -}}
+{{- mul (regexFind "[1-9][0-9]*" . | int64) (get $unit (trimAll "0123456789" .)) -}}
+{{- end -}}
+
 {{- define "credfree.dnsName" -}}
 {{ include "credfree.fullname" . }}.{{ .Release.Namespace }}.svc
 {{- end -}}
