@@ -3,6 +3,7 @@ package chart
 import (
 	"encoding/json"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -191,11 +192,71 @@ func TestTemplatesRefuse(t *testing.T) {
 		"odd agent":     {"credfree: {agents: [Researcher]}", "not the name of an agent"},
 		"unknown":       {"credfree: {agent: x}", "there is no setting agent"},
 		"path as agent": {"credfree: {agents: ['../x']}", "not the name of an agent"},
+		"one agent":     {"credfree: {agents: researcher}", "agents is missing"},
+		"odd policy":    {"credfree: {policy: 'a,b'}", `policy: "a,b" is not the name of a ConfigMap`},
+		"odd ceiling":   {"credfree: {ceiling: 'a/b'}", "ceiling: \"a/b\" is not"},
+		"odd image":     {"credfree: {image: '@x'}", `image: "@x" is not the name of an image`},
+		"odd pulling":   {"credfree: {pullPolicy: Sometimes}", "pullPolicy: \"Sometimes\" is not"},
+		"no uid":        {"credfree: {user: abc}", `user: "abc" is not a number from 1 to 2147483647`},
+		"negative uid":  {"credfree: {user: -1}", `user: "-1" is not`},
+		"root":          {"credfree: {user: 0}", `user: "0" is not`},
+		"half a uid":    {"credfree: {user: 7400.5}", `user: "7400.5" is not`},
+		"large uid":     {"credfree: {user: 2147483648}", `user: "2147483648" is not`},
+		"octal uid":     {"credfree: {user: '0744'}", `user: "0744" is not`},
+		"audience":      {"credfree: {audience: 'a b'}", `audience: "a b" is not`},
+		"short token":   {"credfree: {tokenExpirationSeconds: 5}", `tokenExpirationSeconds: "5" is not a number from 600 to 86400`},
+		"client id":     {"credfree: {clientID: x}", "clientID: \"x\" is not a GUID"},
+		"agent id":      {"credfree: {agentID: x}", "agentID: \"x\" is not a GUID"},
+		"tenant":        {"credfree: {tenantID: x}", "tenantID: \"x\" is not a GUID or a domain"},
+		"odd truth":     {"credfree: {authSidecar: 'no'}", "authSidecar: \"no\" is not true or false"},
+		"our variable":  {"credfree: {env: {CREDFREE_CONFIG: /x}}", "env: CREDFREE_CONFIG cannot be set"},
+		"no variable":   {"credfree: {env: {'A B': /x}}", "env: A B cannot be set"},
+		"no text":       {"credfree: {env: {A: true}}", "the value of A is not a text"},
+		"quantity":      {"credfree: {resources: {limits: {memory: lots}}}", `memory "lots" is not a quantity`},
+		"above limit":   {"credfree: {resources: {requests: {memory: 1.5Gi}, limits: {memory: 1024Mi}}}", "the request of memory, 1.5Gi, is above its limit, 1024Mi"},
+		"just above":    {"credfree: {resources: {requests: {cpu: 101m}, limits: {cpu: 0.1}}}", "the request of cpu, 101m, is above its limit, 0.1"},
+		"claims":        {"credfree: {resources: {claims: []}}", "other keys than requests and limits"},
 	} {
 		c := load(t, "examples/helm-agent")
 		c.SetDependencies(load(t, "charts/credfree-sidecar"))
 		if _, err := render(t, c, test.values, cluster{}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+// TestTemplatesQuote: what YAML would read as something else arrives as it is.
+func TestTemplatesQuote(t *testing.T) {
+	spec := example(t, `
+credfree:
+  policy: a.b
+  ceiling: "null"
+  image: "127"
+  user: 2147483647
+  audience: "@x:{y}#z"
+  tokenExpirationSeconds: 86400
+  authSidecar: "false"
+  resources: {requests: {cpu: 100m, memory: 134217728}, limits: {cpu: 0.1, memory: 128Mi}}
+  env: {OTEL_RESOURCE_ATTRIBUTES: "a= #b: \"c\"", A: "1e3", B: "a: b #c", C: "{{ x }}"}
+`).Spec.Template.Spec
+	broker := spec.InitContainers[0]
+	got := map[string]string{"image": broker.Image, "uid": strconv.FormatInt(*broker.SecurityContext.RunAsUser, 10), "memory": broker.Resources.Requests.Memory().String()}
+	for _, v := range broker.Env {
+		got[v.Name] = v.Value
+	}
+	for _, v := range spec.Volumes {
+		if v.ConfigMap != nil {
+			got[v.Name] = v.ConfigMap.Name
+		}
+		if v.Projected != nil {
+			got[v.Name] = v.Projected.Sources[0].ServiceAccountToken.Audience
+		}
+	}
+	for name, want := range map[string]string{"image": "127", "uid": "2147483647", "memory": "134217728", "credfree-policy": "a.b", "credfree-ceiling": "null", "credfree-token": "@x:{y}#z",
+		"A": "1e3", "B": "a: b #c", "C": "{{ x }}", "CREDFREE_AUTH_SIDECAR": "",
+		"OTEL_RESOURCE_ATTRIBUTES": `k8s.namespace.name=$(K8S_NAMESPACE_NAME),k8s.pod.name=$(K8S_POD_NAME),k8s.pod.uid=$(K8S_POD_UID),k8s.node.name=$(K8S_NODE_NAME),a= #b: "c"`} {
+		if got[name] != want {
+			t.Errorf("%s: got %q, want %q", name, got[name], want)
 		}
 	}
 }

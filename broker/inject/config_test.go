@@ -3,6 +3,7 @@ package inject
 import (
 	"encoding/json"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -86,6 +87,22 @@ func TestSchema(t *testing.T) {
 		if diff := cmp.Diff(want, at.at(strings.Split("properties/"+path, "/")...)); diff != "" {
 			t.Errorf("%s: -want +got\n%s", path, diff)
 		}
+	}
+}
+
+// TestTemplates: those of credfree-sidecar take what the webhook takes.
+func TestTemplates(t *testing.T) {
+	text, err := os.ReadFile("../../charts/credfree-sidecar/templates/_sidecar.tpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range []*regexp.Regexp{agentName, configMap, guid, tenantForm, audienceForm, imageForm, variableName, quantityForm} {
+		if !strings.Contains(string(text), "`"+form.String()+"`") {
+			t.Errorf("the templates have no form `%s`", form)
+		}
+	}
+	if own := `"` + strings.Join(ownVariables, `" "`) + `"`; !strings.Contains(string(text), own) {
+		t.Errorf("the templates have not the list %s", own)
 	}
 }
 

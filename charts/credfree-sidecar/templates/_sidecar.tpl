@@ -33,14 +33,16 @@ Agents need a uid each, other than the broker's:
 */ -}}
 
 {{- define "credfree.user" -}}
+{{- include "credfree.checkNumber" (dict "name" "user" "value" .user "least" 1 "most" 2147483647) -}}
 {{- .user | default 7400 | int64 -}}
 {{- end -}}
 
+{{- /* What the webhook checks of its configuration and of a pod's annotations. */ -}}
 {{- define "credfree.check" -}}
 {{- if not .policy -}}
 {{- fail "credfree: policy is missing: name the ConfigMap with the key credfree.yaml" -}}
 {{- end -}}
-{{- if not .agents -}}
+{{- if or (not .agents) (not (kindIs "slice" .agents)) -}}
 {{- fail "credfree: agents is missing: list the agents of the policy that run in this pod" -}}
 {{- end -}}
 {{- if not .image -}}
@@ -55,10 +57,84 @@ Agents need a uid each, other than the broker's:
 {{- fail (printf "credfree: there is no setting %s; those there are: %s" $name (join ", " $known)) -}}
 {{- end -}}
 {{- end -}}
+{{- $configMap := `^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$` -}}
+{{- $guid := `^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$` -}}
+{{- range list
+  (list "policy" $configMap "the name of a ConfigMap")
+  (list "ceiling" $configMap "the name of a ConfigMap")
+  (list "image" `^[A-Za-z0-9\[][A-Za-z0-9._:/@\[\]-]*$` "the name of an image")
+  (list "pullPolicy" `^(Always|IfNotPresent|Never)$` "Always, IfNotPresent or Never")
+  (list "audience" `^[!-~]{1,256}$` "an audience")
+  (list "clientID" $guid "a GUID")
+  (list "agentID" $guid "a GUID")
+  (list "tenantID" `^([0-9a-zA-Z]([0-9a-zA-Z-]{0,61}[0-9a-zA-Z])?\.)+[a-zA-Z]{2,63}$|^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$` "a GUID or a domain")
+  (list "authSidecar" `^(true|false)$` "true or false") -}}
+{{- $value := get $ (first .) -}}
+{{- if and (ne (toString $value) "") (not (kindIs "invalid" $value)) (not (regexMatch (index . 1) (toString $value))) -}}
+{{- fail (printf "credfree: %s: %q is not %s" (first .) (toString $value) (last .)) -}}
+{{- end -}}
+{{- end -}}
+{{- include "credfree.checkNumber" (dict "name" "user" "value" .user "least" 1 "most" 2147483647) -}}
+{{- include "credfree.checkNumber" (dict "name" "tokenExpirationSeconds" "value" .tokenExpirationSeconds "least" 600 "most" 86400) -}}
+{{- include "credfree.checkEnv" (.env | default dict) -}}
+{{- include "credfree.checkResources" (.resources | default dict) -}}
+{{- end -}}
+
+{{- define "credfree.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ int64 . }}{{- else -}}{{ toString . }}{{- end -}}
+{{- end -}}
+
+{{- define "credfree.checkNumber" -}}
+{{- if not (kindIs "invalid" .value) -}}
+{{- $text := include "credfree.text" .value -}}
+{{- if or (not (regexMatch `^[1-9][0-9]{0,9}$` $text)) (lt (int64 $text) (int64 .least)) (gt (int64 $text) (int64 .most)) -}}
+{{- fail (printf "credfree: %s: %q is not a number from %d to %d" .name $text .least .most) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "credfree.checkEnv" -}}
+{{- if not (kindIs "map" .) -}}
+{{- fail "credfree: env is not a map of names and values" -}}
+{{- end -}}
+{{- $own := list "CREDFREE_CONFIG" "CREDFREE_CEILING" "CREDFREE_SOCKET_DIR" "CREDFREE_SOCKET_FOLDERS" "CREDFREE_AUTH_SIDECAR" "CREDFREE_POD_CLIENT_ID" "CREDFREE_POD_TENANT_ID" "CREDFREE_POD_AGENT_ID" "K8S_NAMESPACE_NAME" "K8S_POD_NAME" "K8S_POD_UID" "K8S_NODE_NAME" -}}
+{{- range $name, $value := . -}}
+{{- if or (not (regexMatch `^[A-Za-z_][A-Za-z0-9_]*$` $name)) (has $name $own) -}}
+{{- fail (printf "credfree: env: %s cannot be set: it is not a name, or is set for each pod" $name) -}}
+{{- end -}}
+{{- if not (kindIs "string" $value) -}}
+{{- fail (printf "credfree: env: the value of %s is not a text: write it in quotes" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "credfree.checkResources" -}}
+{{- if or (not (kindIs "map" .)) (omit . "requests" "limits") -}}
+{{- fail "credfree: resources has other keys than requests and limits" -}}
+{{- end -}}
+{{- $limits := .limits | default dict -}}
+{{- range $list := list $limits (.requests | default dict) -}}
+{{- range $name, $value := $list -}}
+{{- if not (regexMatch `^([0-9]{1,15}(?:\.[0-9]{1,9})?)(m|k|M|G|T|Ki|Mi|Gi|Ti)?$` (include "credfree.text" $value)) -}}
+{{- fail (printf "credfree: resources: %s %q is not a quantity such as 100m or 64Mi" $name (include "credfree.text" $value)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := .requests -}}
+{{- if and (hasKey $limits $name) (gt (include "credfree.amount" $value | float64) (include "credfree.amount" (get $limits $name) | float64)) -}}
+{{- fail (printf "credfree: resources: the request of %s, %s, is above its limit, %s" $name (include "credfree.text" $value) (get $limits $name | include "credfree.text")) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "credfree.amount" -}}
+{{- $text := include "credfree.text" . -}}
+{{- $unit := dict "" 1 "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- mulf (regexFind `^[0-9.]+` $text) (get $unit (regexFind `[A-Za-z]*$` $text)) -}}
 {{- end -}}
 
 {{- define "credfree.checkAgent" -}}
-{{- if not (regexMatch "^[a-z0-9]([a-z0-9-]{0,34}[a-z0-9])?$" (toString .)) -}}
+{{- if not (regexMatch `^[a-z0-9]([a-z0-9-]{0,34}[a-z0-9])?$` (toString .)) -}}
 {{- fail (printf "credfree: %q is not the name of an agent: at most 36 lower case letters, digits and -" (toString .)) -}}
 {{- end -}}
 {{- end -}}
@@ -66,7 +142,7 @@ Agents need a uid each, other than the broker's:
 {{- define "credfree.sidecar" -}}
 {{- include "credfree.check" . -}}
 - name: credfree
-  image: {{ .image }}
+  image: {{ .image | quote }}
   {{- with .pullPolicy }}
   imagePullPolicy: {{ . }}
   {{- end }}
@@ -81,7 +157,7 @@ Agents need a uid each, other than the broker's:
     {{- if .ceiling }}
     - {name: CREDFREE_CEILING, value: /etc/credfree-ceiling/ceiling.yaml}
     {{- end }}
-    {{- if .authSidecar }}
+    {{- if eq (toString .authSidecar) "true" }}
     - {name: CREDFREE_AUTH_SIDECAR, value: "true"}
     {{- end }}
     {{- with .clientID }}
@@ -99,7 +175,7 @@ Agents need a uid each, other than the broker's:
     - {name: K8S_NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
     {{- $env := .env | default dict }}
     - name: OTEL_RESOURCE_ATTRIBUTES
-      value: k8s.namespace.name=$(K8S_NAMESPACE_NAME),k8s.pod.name=$(K8S_POD_NAME),k8s.pod.uid=$(K8S_POD_UID),k8s.node.name=$(K8S_NODE_NAME){{ with $env.OTEL_RESOURCE_ATTRIBUTES }},{{ . }}{{ end }}
+      value: {{ list "k8s.namespace.name=$(K8S_NAMESPACE_NAME),k8s.pod.name=$(K8S_POD_NAME),k8s.pod.uid=$(K8S_POD_UID),k8s.node.name=$(K8S_NODE_NAME)" $env.OTEL_RESOURCE_ATTRIBUTES | compact | join "," | quote }}
     {{- range $name, $value := omit $env "OTEL_RESOURCE_ATTRIBUTES" }}
     - {name: {{ $name }}, value: {{ $value | quote }}}
     {{- end }}
@@ -148,16 +224,16 @@ Agents need a uid each, other than the broker's:
     defaultMode: 0444
     sources:
       - serviceAccountToken:
-          audience: {{ .audience | default "api://AzureADTokenExchange" }}
+          audience: {{ .audience | default "api://AzureADTokenExchange" | quote }}
           expirationSeconds: {{ .tokenExpirationSeconds | default 3600 | int64 }}
           path: azure-identity-token
 - name: credfree-policy
-  configMap: {name: {{ .policy }}, defaultMode: 0444}
+  configMap: {name: {{ .policy | quote }}, defaultMode: 0444}
 - name: credfree-run
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{- with .ceiling }}
 - name: credfree-ceiling
-  configMap: {name: {{ . }}, defaultMode: 0444}
+  configMap: {name: {{ . | quote }}, defaultMode: 0444}
 {{- end }}
 {{- range .agents | uniq | sortAlpha }}
 - name: credfree-agent-{{ . }}
@@ -177,8 +253,9 @@ supplementalGroups: [{{ include "credfree.user" . }}] # agents reach their socke
 - {name: CREDFREE_SOCKET, value: /run/credfree/socket/{{ .agent }}.sock}
 - {name: SIDECAR_URL, value: "http://127.0.0.1:7400"}
 - {name: AZURE_TOKEN_CREDENTIALS, value: prod}
-- {name: NO_PROXY, value: "{{ with .noProxy }}{{ . }},{{ end }}127.0.0.1,localhost"}
-- {name: no_proxy, value: "{{ with .noProxy }}{{ . }},{{ end }}127.0.0.1,localhost"}
+{{- $direct := list .noProxy "127.0.0.1,localhost" | compact | join "," | quote }}
+- {name: NO_PROXY, value: {{ $direct }}}
+- {name: no_proxy, value: {{ $direct }}}
 {{- end -}}
 
 {{- define "credfree.agentVolumeMounts" -}}
