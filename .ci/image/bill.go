@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"debug/buildinfo"
 	"encoding/json"
 	"fmt"
@@ -49,7 +50,7 @@ type (
 )
 
 // bill lists what is linked into the binary, as the Go tool recorded it there.
-func (s settings) bill(binary string, platform v1.Platform, digest string) ([]byte, error) {
+func (s settings) bill(binary string, platform v1.Platform, digest string, works []work) ([]byte, error) {
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {
 		return nil, err
@@ -64,18 +65,26 @@ func (s settings) bill(binary string, platform v1.Platform, digest string) ([]by
 			Refs: []reference{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + info.Main.Path + "@" + s.version}}}},
 		Relationships: []relationship{{"SPDXRef-DOCUMENT", "DESCRIBES", root}},
 	}
-	add := func(id, name, version, purl string) {
-		d.Packages = append(d.Packages, pkg{ID: id, Name: name, Version: version, Download: "NOASSERTION", License: "NOASSERTION", Declared: "NOASSERTION", Text: "NOASSERTION",
+	licenses := map[string]string{}
+	for _, w := range works {
+		licenses[w.path] = w.declared
+	}
+	add := func(id, name, version, purl, license string) {
+		d.Packages = append(d.Packages, pkg{ID: id, Name: name, Version: version, Download: "NOASSERTION", License: "NOASSERTION", Declared: cmp.Or(license, "NOASSERTION"), Text: "NOASSERTION",
 			Refs: []reference{{"PACKAGE-MANAGER", "purl", purl}}})
 		d.Relationships = append(d.Relationships, relationship{root, "CONTAINS", id})
 	}
 	goVersion := strings.TrimPrefix(info.GoVersion, "go")
-	add("SPDXRef-go", "stdlib", goVersion, "pkg:golang/stdlib@"+goVersion)
+	add("SPDXRef-go", standard, goVersion, "pkg:golang/"+standard+"@"+goVersion, licenses[standard])
 	for i, module := range info.Deps {
+		license, ok := licenses[module.Path]
+		if !ok {
+			return nil, fmt.Errorf("%s is linked, and nobody has looked for its licence", module.Path)
+		}
 		if module.Replace != nil {
 			module = module.Replace
 		}
-		add(fmt.Sprintf("SPDXRef-module-%d", i+1), module.Path, module.Version, "pkg:golang/"+module.Path+"@"+module.Version)
+		add(fmt.Sprintf("SPDXRef-module-%d", i+1), module.Path, module.Version, "pkg:golang/"+module.Path+"@"+module.Version, license)
 	}
 	text, err := json.MarshalIndent(d, "", " ")
 	return append(text, '\n'), err

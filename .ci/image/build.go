@@ -27,12 +27,15 @@ const user = "65532"
 func (s settings) compile(ctx context.Context, platform v1.Platform) (string, error) {
 	binary := filepath.Join(s.out, fmt.Sprintf("credfree-%s-%s", platform.OS, platform.Architecture))
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version="+s.version, "-o", binary, "./cmd/credfree")
-	cmd.Dir, cmd.Stderr = s.source, os.Stderr
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture, "GOFLAGS=")
+	cmd.Dir, cmd.Env, cmd.Stderr = s.source, environment(platform), os.Stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("go build for %s: %w", platform, err)
 	}
 	return binary, nil
+}
+
+func environment(platform v1.Platform) []string {
+	return append(os.Environ(), "CGO_ENABLED=0", "GOOS="+platform.OS, "GOARCH="+platform.Architecture, "GOFLAGS=")
 }
 
 // file is one entry of a layer.
@@ -77,8 +80,9 @@ func roots() []byte {
 	return text.Bytes()
 }
 
-// image puts a binary into an image of its own.
-func (s settings) image(binary string, platform v1.Platform) (v1.Image, error) {
+// image puts a binary, and the licences of what it contains, into an image of
+// its own.
+func (s settings) image(binary string, platform v1.Platform, licenses []byte) (v1.Image, error) {
 	program, err := os.ReadFile(binary)
 	if err != nil {
 		return nil, err
@@ -92,7 +96,7 @@ func (s settings) image(binary string, platform v1.Platform) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	top, err := s.layer([]file{{name: "credfree", mode: 0o755, content: program}})
+	top, err := s.layer([]file{{name: "LICENSES", mode: 0o644, content: licenses}, {name: "credfree", mode: 0o755, content: program}})
 	if err != nil {
 		return nil, err
 	}

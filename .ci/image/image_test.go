@@ -100,6 +100,11 @@ func TestImage(t *testing.T) {
 			t.Errorf("the image has no %s", name)
 		}
 	}
+	for _, want := range []string{"\nexample.com/tiny\n\nThe stand-in's licence.\n", "\nstdlib\n\nCopyright 2009 The Go Authors."} {
+		if !strings.Contains(in["LICENSES"], want) {
+			t.Errorf("the image's licences are without %q: %.300q", want, in["LICENSES"])
+		}
+	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM([]byte(in["etc/ssl/certs/ca-certificates.crt"])) || strings.Count(in["etc/ssl/certs/ca-certificates.crt"], "BEGIN CERTIFICATE") < 100 {
 		t.Error("the image has few root certificates")
@@ -173,6 +178,9 @@ func TestBill(t *testing.T) {
 			t.Errorf("got package %+v", p)
 		}
 		ids[p.ID] = true
+	}
+	if got := d.Packages[1]; got.Name != "stdlib" || got.Declared != "BSD-3-Clause" || got.License != "NOASSERTION" {
+		t.Errorf("got %+v", got)
 	}
 	for _, r := range d.Relationships {
 		if !ids[r.From] || !ids[r.To] {

@@ -40,11 +40,19 @@ func (s settings) build(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		img, err := s.image(binary, *platform)
+		works, err := s.works(ctx, *platform)
 		if err != nil {
 			return err
 		}
-		bill, err := s.attachBill(binary, *platform, img)
+		texts := licenses(works)
+		if err := os.WriteFile(binary+".licenses.txt", texts, 0o644); err != nil {
+			return err
+		}
+		img, err := s.image(binary, *platform, texts)
+		if err != nil {
+			return err
+		}
+		bill, err := s.attachBill(binary, *platform, img, works)
 		if err != nil {
 			return err
 		}
@@ -110,12 +118,12 @@ func upload(ctx context.Context, tag name.Tag, index v1.ImageIndex, bills []v1.I
 
 // attachBill writes the bill of materials, and wraps it as an artifact that
 // refers to the image.
-func (s settings) attachBill(binary string, platform v1.Platform, img v1.Image) (v1.Image, error) {
+func (s settings) attachBill(binary string, platform v1.Platform, img v1.Image, works []work) (v1.Image, error) {
 	digest, err := img.Digest()
 	if err != nil {
 		return nil, err
 	}
-	bill, err := s.bill(binary, platform, digest.String())
+	bill, err := s.bill(binary, platform, digest.String(), works)
 	if err != nil {
 		return nil, err
 	}
