@@ -3,6 +3,7 @@ package inject
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -166,6 +167,16 @@ func (in *injection) agentMounts(c container) map[string]object {
 	return map[string]object{name: {"name": name, "mountPath": agentFolder, "readOnly": true}}
 }
 
+// hidesSocket says whether a mount covers the agent's folder or something in
+// it. One above does not: container runtimes mount the outer folders first.
+func hidesSocket(at string) bool {
+	at = path.Clean("/" + at)
+	if strings.HasPrefix(at, "/var/run/") { // a link to /run in most images
+		at = strings.TrimPrefix(at, "/var")
+	}
+	return at == agentFolder || strings.HasPrefix(at, agentFolder+"/")
+}
+
 // patchMounts mounts the agent's socket, and takes away what is the broker's.
 func (in *injection) patchMounts(c container) {
 	have, _ := in.edit.at(c.path("volumeMounts")...).([]any)
@@ -183,8 +194,8 @@ func (in *injection) patchMounts(c container) {
 			mounts = append(mounts, entry)
 			delete(missing, name)
 		case ours:
-		case strings.TrimRight(at, "/") == agentFolder && in.wishes.sockets:
-			in.bad(fmt.Sprintf("agent container %s mounts another volume at %s", c.Name, agentFolder), "mount it elsewhere, or annotate the pod with credfree.dev/sockets: \"false\"")
+		case in.wishes.sockets && hidesSocket(at):
+			in.bad(fmt.Sprintf("agent container %s mounts another volume at %s, and its socket is in %s", c.Name, at, agentFolder), "mount it elsewhere, or annotate the pod with credfree.dev/sockets: \"false\"")
 		default:
 			mounts = append(mounts, item)
 		}

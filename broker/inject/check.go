@@ -31,9 +31,10 @@ func (in *injection) checkPod() {
 	if _, ok := in.pod.Metadata.Annotations[azureProxy]; ok {
 		in.bad("annotation "+azureProxy+" adds a proxy that gives every container any token", "remove it: the broker answers in its place")
 	}
-	if spec.OS.Name == "windows" {
+	if slices.Contains([]string{spec.OS.Name, spec.NodeSelector["kubernetes.io/os"], spec.NodeSelector["beta.kubernetes.io/os"]}, "windows") {
 		in.bad("the pod runs on Windows, where the broker has no image", "run it on Linux")
 	}
+	in.checkResources()
 	for _, c := range spec.Containers {
 		if c.Name == sidecarName {
 			in.bad("a container has the broker's name, "+sidecarName, "give it another name")
@@ -42,6 +43,25 @@ func (in *injection) checkPod() {
 	for i, c := range spec.InitContainers {
 		if c.Name == sidecarName && in.pod.Metadata.Annotations[prefix+"injected"] == "" {
 			in.bad(fmt.Sprintf("init container %d has the broker's name, %s", i, sidecarName), "remove it: the webhook adds the broker; or remove the label "+Label)
+		}
+	}
+}
+
+// checkResources says what the API server would say of a broker that has more
+// than the pod allows all its containers: the pod's author has not written it.
+func (in *injection) checkResources() {
+	own, whole := in.resources(), in.pod.Spec.Resources
+	for _, list := range []struct {
+		name  string
+		whole map[string]any
+	}{{"requests", whole.Requests}, {"limits", whole.Limits}} {
+		amounts, _ := own[list.name].(map[string]string)
+		for _, name := range slices.Sorted(maps.Keys(amounts)) {
+			bound, _ := list.whole[name].(string)
+			if _, ok := quantity(bound); ok && !within(amounts[name], bound) {
+				in.bad(fmt.Sprintf("spec.resources.%s.%s is %s for the whole pod, and the broker alone has %s", list.name, name, bound, amounts[name]),
+					"raise it by that much, or annotate the pod with credfree.dev/"+name)
+			}
 		}
 	}
 }

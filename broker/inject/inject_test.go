@@ -108,6 +108,12 @@ func TestRefusals(t *testing.T) {
 		"host processes":           {spec, spec + `"hostPID": true, `, "spec.hostPID is true"},
 		"shared processes":         {spec, spec + `"shareProcessNamespace": true, `, "spec.shareProcessNamespace is true"},
 		"Windows":                  {spec, spec + `"os": {"name": "windows"}, `, "runs on Windows"},
+		"nodes with Windows":       {spec, spec + `"nodeSelector": {"kubernetes.io/os": "windows"}, `, "runs on Windows"},
+		"by the old label":         {spec, spec + `"nodeSelector": {"beta.kubernetes.io/os": "windows"}, `, "runs on Windows"},
+		"nodes with Linux":         {spec, spec + `"nodeSelector": {"kubernetes.io/os": "linux"}, `, ""},
+		"less than the broker has": {spec, spec + `"resources": {"limits": {"memory": "127Mi"}}, `, "spec.resources.limits.memory is 127Mi for the whole pod, and the broker alone has 128Mi: raise it"},
+		"less than it asks for":    {spec, spec + `"resources": {"requests": {"cpu": "9m"}, "limits": {"cpu": "9m"}}, `, "spec.resources.requests.cpu is 9m for the whole pod, and the broker alone has 10m"},
+		"as much as it has":        {spec, spec + `"resources": {"requests": {"cpu": "10m", "memory": "48Mi"}, "limits": {"cpu": "10m", "memory": "134217728"}, "claims": []}, `, ""},
 		"unknown uid":              {`"runAsUser": 10001`, ``, "does not say its uid"},
 		"root":                     {`10001`, `0`, "runs as root"},
 		"the broker's uid":         {`10001`, `7400`, "which is the broker's"},
@@ -138,10 +144,18 @@ func TestRefusals(t *testing.T) {
 		"an agent's uid":           {`[{"name": "agent"`, `[{"name": "x", "securityContext": {"runAsUser": 10001}}, {"name": "agent"`, "would be taken for it"},
 		"a token of its own": {spec + `"containers": [{`, spec + `"volumes": [{"name": "v", "projected": {"sources": [{"serviceAccountToken": {"audience": "api://AzureADTokenExchangeChina"}}]}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `,
 			"mounts a workload token"},
-		"the broker's token":   {container, container + `"volumeMounts": [{"name": "credfree-token", "mountPath": "/m"}], `, "mounts credfree-token, which is the broker's"},
-		"another's socket":     {container, container + `"volumeMounts": [{"name": "credfree-agent-invoices", "mountPath": "/m"}], `, "mounts credfree-agent-invoices"},
-		"the place of sockets": {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run/credfree/"}], `, "mounts another volume at /run/credfree"},
-		"the node's folders":   {spec + `"containers": [{`, spec + `"volumes": [{"name": "v", "hostPath": {"path": "/var/"}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `, "mounts /var/ of the node"},
+		"the broker's token":    {container, container + `"volumeMounts": [{"name": "credfree-token", "mountPath": "/m"}], `, "mounts credfree-token, which is the broker's"},
+		"another's socket":      {container, container + `"volumeMounts": [{"name": "credfree-agent-invoices", "mountPath": "/m"}], `, "mounts credfree-agent-invoices"},
+		"the sockets":           {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run/credfree/socket"}], `, "mounts another volume at /run/credfree/socket"},
+		"one socket":            {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run/credfree/socket/researcher.sock"}], `, "its socket is in /run/credfree"},
+		"beside the sockets":    {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run/credfree/other"}], `, "its socket is in /run/credfree"},
+		"by way of a link":      {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/var/run/credfree"}], `, "its socket is in /run/credfree"},
+		"in another spelling":   {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run//x/../credfree/./socket/"}], `, "its socket is in /run/credfree"},
+		"above the sockets":     {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run"}], `, ""},
+		"below /var/run":        {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/var/run/app"}], `, ""},
+		"a name that begins so": {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run/credfree-data"}], `, ""},
+		"the place of sockets":  {container, container + `"volumeMounts": [{"name": "v", "mountPath": "/run/credfree/"}], `, "mounts another volume at /run/credfree"},
+		"the node's folders":    {spec + `"containers": [{`, spec + `"volumes": [{"name": "v", "hostPath": {"path": "/var/"}}], "containers": [{"volumeMounts": [{"name": "v", "mountPath": "/m"}], `, "mounts /var/ of the node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := injector(t).Pod(podJSON(t, test.old, test.with), Account{})
@@ -159,6 +173,15 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("a problem without what to change: %v", refused)
 			}
 		})
+	}
+}
+
+// TestWithoutSocketsTheirFolderIsFree: so the refusal says.
+func TestWithoutSocketsTheirFolderIsFree(t *testing.T) {
+	raw := podJSON(t, `"name": "agent", `, `"name": "agent", "volumeMounts": [{"name": "v", "mountPath": "/run/credfree/socket"}], `,
+		`"credfree.dev/policy"`, `"credfree.dev/sockets": "false", "credfree.dev/policy"`)
+	if _, err := injector(t).Pod(raw, Account{}); err != nil {
+		t.Error(err)
 	}
 }
 

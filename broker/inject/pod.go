@@ -28,6 +28,11 @@ type pod struct {
 		OS                    struct {
 			Name string `json:"name"`
 		} `json:"os"`
+		NodeSelector map[string]string `json:"nodeSelector"`
+		Resources    struct {          // of all containers together
+			Requests map[string]any `json:"requests"`
+			Limits   map[string]any `json:"limits"`
+		} `json:"resources"`
 	} `json:"spec"`
 }
 
