@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/credfree/credfree/broker/inject"
 )
 
 // podManifest is what matters of a pod's manifest, as kubectl prints it or as a
@@ -17,6 +19,8 @@ type podManifest struct {
 	name string // for people: kind and name of what the manifest is of
 	spec podSpec
 	at   *yaml.Node // of the spec
+
+	labelled bool // for the webhook, which adds the broker
 }
 
 type podSpec struct {
@@ -149,17 +153,19 @@ func podsOf(object *yaml.Node, depth int) ([]podManifest, error) {
 		}
 		return pods, nil
 	}
-	spec := lookUp(object, "spec")
-	for _, path := range [][]string{{"jobTemplate", "spec", "template", "spec"}, {"template", "spec"}} {
-		if inner := lookUp(spec, path...); inner != nil {
-			spec = inner
+	template := object
+	for _, path := range [][]string{{"spec", "jobTemplate", "spec", "template"}, {"spec", "template"}} {
+		if inner := lookUp(object, path...); lookUp(inner, "spec") != nil {
+			template = inner
 			break
 		}
 	}
+	spec := lookUp(template, "spec")
 	if lookUp(spec, "containers") == nil {
 		return nil, nil // not a pod: a Service, say
 	}
-	pod := podManifest{name: strings.TrimSpace(textOf(lookUp(object, "kind")) + " " + textOf(lookUp(object, "metadata", "name"))), at: spec}
+	pod := podManifest{name: strings.TrimSpace(textOf(lookUp(object, "kind")) + " " + textOf(lookUp(object, "metadata", "name"))), at: spec,
+		labelled: textOf(lookUp(template, "metadata", "labels", inject.Label)) == "true"}
 	if err := spec.Decode(&pod.spec); err != nil {
 		return nil, fmt.Errorf("line %d: %s: %w", spec.Line, pod.name, err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -146,6 +147,33 @@ func TestManifestsOfWorkloads(t *testing.T) {
 		"items: &a [{items: *a}]": "lists in lists"} {
 		if _, err := readManifests(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
+		}
+	}
+}
+
+// TestManifestThatIsLabelled: what the webhook has yet to see is not told to be
+// labelled. The label counts where it has to stand, on the pod.
+func TestManifestThatIsLabelled(t *testing.T) {
+	agents, err := os.ReadFile("../../.ci/kubernetes/manifests/agents.yaml")
+	check(t, err)
+	const pod, label = "spec: {containers: [{name: a, image: a}]}", `metadata: {labels: {credfree.dev/inject: "true"}}`
+	for _, test := range []struct {
+		text, container string
+		labelled        bool
+	}{
+		{string(agents), "", true},
+		{"kind: Pod\n" + label + "\n" + pod, "", true},
+		{"kind: Pod\n" + label + "\n" + pod, "mine", false},
+		{"kind: Deployment\nspec:\n  template:\n    " + label + "\n    " + pod, "", true},
+		{"kind: CronJob\nspec:\n  jobTemplate:\n    spec:\n      template:\n        " + label + "\n        " + pod, "", true},
+		{"kind: Deployment\n" + label + "\nspec:\n  template:\n    " + pod, "", false},
+		{"kind: Pod\nmetadata: {labels: {credfree.dev/inject: \"false\"}}\n" + pod, "", false},
+	} {
+		pods, err := readManifests(strings.NewReader(test.text))
+		check(t, err)
+		got := guardManifest(pods[0], test.container)[0]
+		if got.State != stepFailed || strings.Contains(got.Hint, "labels:") == test.labelled || strings.Contains(got.Hint, "kubectl get pod NAME -o yaml") != test.labelled {
+			t.Errorf("%s: got %+v, labelled %v", test.text, got, test.labelled)
 		}
 	}
 }

@@ -20,6 +20,10 @@ type manifestGuard struct {
 func guardManifest(pod podManifest, name string) []step {
 	g := &manifestGuard{pod: pod}
 	if g.broker = findBroker(&pod.spec, name); g.broker == nil {
+		if pod.labelled && name == "" {
+			return []step{failed("broker", "no container of the pod runs the broker yet: the webhook adds it to the pod that is made of this",
+				"judge that one: kubectl get pod NAME -o yaml | credfree doctor --pod -; if this is it, it was made while the webhook was away")}
+		}
 		return []step{failed("broker", "no container of the pod runs the broker", "name it with --container NAME, or have it injected: labels: {credfree.dev/inject: \"true\"}")}
 	}
 	g.namespaces()
