@@ -133,8 +133,8 @@ func TestWrongValues(t *testing.T) {
 	}
 }
 
-// TestGuardrailsNeedKubernetes130: 1.29, which the chart is for, has no such kind.
-func TestGuardrailsNeedKubernetes130(t *testing.T) {
+// TestGuardrailsNeedANewerKubernetes: 1.29, which the chart is for, has no such kind.
+func TestGuardrailsNeedANewerKubernetes(t *testing.T) {
 	c := load(t, "charts/credfree")
 	for version, want := range map[string]string{"v1.29.9": "guardrails.enabled needs Kubernetes 1.30", "v1.29.9-gke.1": "needs Kubernetes 1.30", "v1.30.0": "", "v1.30.2-eks-1": "", "v1.31.0": ""} {
 		if _, err := install(t, c, "", cluster{}, "credfree", version); err != nil {
