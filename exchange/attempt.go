@@ -33,7 +33,7 @@ type attempt struct {
 // exchange asks Entra, again where that can help: see patience.
 func (c *Client) exchange(ctx context.Context, a *ask) (Token, *Error) {
 	// 1. Nothing is read, sent or waited for while the pair is held back.
-	if held := c.patience.held(a.pair()); held != nil {
+	if held := c.patience.held(a); held != nil {
 		return Token{}, c.holdBack(ctx, a, held)
 	}
 	proof, failure := a.prove(ctx, false)

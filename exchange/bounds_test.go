@@ -41,8 +41,8 @@ func TestPatienceIsBounded(t *testing.T) {
 		p.failed(l, failure, true)
 		p.remember(q, failure)
 	}
-	if pairs, refusals := p.pairs.Len(), p.refusals.Len(); pairs != maxPairs || refusals != maxRefusals {
-		t.Errorf("got %d pairs and %d refusals, want %d and %d", pairs, refusals, maxPairs, maxRefusals)
+	if pairs, askers, refusals := p.pairs.Len(), p.failing.Len(), p.refusals.Len(); pairs != maxPairs || askers != maxAskers || refusals != maxRefusals {
+		t.Errorf("got %d pairs, %d askers and %d refusals, want %d, %d and %d", pairs, askers, refusals, maxPairs, maxAskers, maxRefusals)
 	}
 	if _, held := p.admit(testAsk("0"), first); held != nil {
 		t.Errorf("the oldest was not dropped: held back by %s", held.kind)
@@ -58,17 +58,17 @@ func TestHeldErrorsAreCopies(t *testing.T) {
 	original := &Error{Reason: EntraThrottled, Message: "first", RetryAfter: time.Hour}
 	p.throttled(l, original)
 	original.Message = "changed"
-	held := p.held(a.pair())
+	held := p.held(a)
 	if held == nil || held.why.Message != "first" {
 		t.Fatalf("got %+v, want the error as it was", held)
 	}
 	held.why.Message = "changed"
-	if again := p.held(a.pair()); again.why.Message != "first" {
+	if again := p.held(a); again.why.Message != "first" {
 		t.Errorf("got %q from one caller's error in another's", again.why.Message)
 	}
 }
 
-// The windows of the breaker at both ends of the jitter.
+// The windows of the breaker and of one asker, at both ends of the jitter.
 func TestBreakerWindows(t *testing.T) {
 	for name, test := range map[string]struct {
 		jitter  func(time.Duration) time.Duration
@@ -77,7 +77,7 @@ func TestBreakerWindows(t *testing.T) {
 		"least": {func(time.Duration) time.Duration { return 0 }, []time.Duration{750e6, 1500e6, 3000e6, 3750e6, 3750e6}},
 		"most":  {func(most time.Duration) time.Duration { return most }, []time.Duration{1e9, 2e9, 4e9, 5e9, 5e9}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		for _, status := range []int{0, 503} {
 			synctest.Test(t, func(t *testing.T) {
 				p := newTestPatience(t, test.jitter)
 				a := testAsk("c")
@@ -86,14 +86,14 @@ func TestBreakerWindows(t *testing.T) {
 					if held != nil || l.probe != (i > 0) {
 						t.Fatalf("failure %d: got held back %v, probe %t", i, held, l.probe)
 					}
-					p.failed(l, &Error{Reason: EntraUnavailable}, true)
-					if held := p.held(a.pair()); held == nil || held.why.RetryAfter != window {
-						t.Fatalf("failure %d: got %v, want held back for %s", i, held, window)
+					p.failed(l, &Error{Reason: EntraUnavailable, Status: status}, true)
+					if held := p.held(a); held == nil || held.why.RetryAfter != window {
+						t.Fatalf("%s, status %d: failure %d: got %v, want held back for %s", name, status, i, held, window)
 					}
 					time.Sleep(window)
 				}
 			})
-		})
+		}
 	}
 }
 

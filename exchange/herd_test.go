@@ -73,7 +73,7 @@ func (h *herd) ask() (Token, *Error) {
 func (h *herd) exchange(ctx context.Context, p *patience) (Token, *Error) {
 	a := &ask{tenant: "t", client: "c"}
 	var done repeats
-	if held := p.held(a.pair()); held != nil {
+	if held := p.held(a); held != nil {
 		return Token{}, held.why
 	}
 	for {

@@ -28,7 +28,7 @@ const (
 	// probeNews is when the others may ask what became of a probe.
 	probeNews = time.Second
 
-	maxPairs, maxRefusals = 1 << 10, 1 << 12
+	maxPairs, maxAskers, maxRefusals = 1 << 10, 1 << 12, 1 << 12
 )
 
 // patience is what a Client remembers of exchanges, so that it asks Entra
@@ -39,10 +39,13 @@ const (
 //	a token                       ends                               leave; all holds of the pair are lifted
 //	429, 90055, 50196             ends                               of the pair: held back for Retry-After, or
 //	                                                                 2 s doubling to 60 s; then one leaves first
-//	5xx, time-out, no connection  repeated within 200 ms and 800 ms  of the pair: once this one has failed, held
+//	5xx, time-out                 repeated within 200 ms and 800 ms  of this asker: once this one has failed, held
 //	                                                                 back for 1 s doubling to 5 s; then one
-//	                                                                 leaves first
-//	what is no token answer       repeated once, within 200 ms       the same
+//	                                                                 leaves first. When another asker fails too,
+//	                                                                 of all that failed: the same together; of
+//	                                                                 those that did not: 1 s at a time
+//	no connection                 the same                           of the pair: the same
+//	what is no token answer       repeated once, within 200 ms       as after a 5xx
 //	700024; of an agent also      repeated once, with the workload   leave
 //	700027, 50013, 500133         token, or the legs before, anew
 //	70021, 700211, 700212,        repeated after 1 s and 3 s while   as after any refusal
@@ -58,12 +61,15 @@ const (
 // An exchange is repeated only while its context has time for it, and after an
 // outage not before the Retry-After of that, up to 5 s. The one that leaves first
 // is a probe, which no outage makes repeat itself. Requests that were under way
-// together count as one failure. What Entra answers at all ends an outage.
+// together count as one failure. What Entra answers at all ends an outage of the
+// pair, but not that of another asker: Entra can be out of order for one user, and
+// that user's requests must neither hold the others back nor be their probe.
 type patience struct {
 	jitter func(most time.Duration) time.Duration // between 0 and most
 
 	mu       sync.Mutex // guards the rest, and is never held across I/O
 	pairs    *simplelru.LRU[pair, *standing]
+	failing  *simplelru.LRU[question, *asker]
 	refusals *simplelru.LRU[question, remembered]
 }
 
@@ -72,11 +78,23 @@ type pair struct{ tenant, client string }
 
 // standing is how a pair stands with Entra.
 type standing struct {
-	throttle, breaker gate
-	succeeded         time.Time // of the last token; zero before the first
+	throttle  gate
+	breaker   gate      // of the askers that failed themselves
+	newcomers gate      // of the others
+	failed    question  // the last asker to fail since Entra answered anybody; zero for none
+	succeeded time.Time // of the last token; zero before the first
 }
 
-// question is a digest of all that decides a refusal.
+// asker is a user, or a client with its scopes, for whom an exchange has failed.
+type asker struct {
+	gate
+	pair   pair
+	user   bool
+	shared bool // others failed with it: the breaker held it, and not this gate
+}
+
+// question is a digest of all that decides a refusal; that of an asker, of all that
+// an outage can be about.
 type question [sha256.Size]byte
 
 type remembered struct {
@@ -89,122 +107,38 @@ func newPatience() (*patience, error) {
 	if err != nil {
 		return nil, err
 	}
+	failing, err := simplelru.NewLRU[question, *asker](maxAskers, nil)
+	if err != nil {
+		return nil, err
+	}
 	refusals, err := simplelru.NewLRU[question, remembered](maxRefusals, nil)
 	if err != nil {
 		return nil, err
 	}
 	jitter := func(most time.Duration) time.Duration { return rand.N(most + 1) }
-	return &patience{jitter: jitter, pairs: pairs, refusals: refusals}, nil
-}
-
-// HoldKind says why a request was not sent. The set is closed, so that it can
-// be a metric label.
-type HoldKind string
-
-// The kinds of holds.
-const (
-	Throttled   HoldKind = "throttled"  // Entra asked to wait
-	BreakerOpen HoldKind = "breaker"    // exchanges failed, and it is too early to try again
-	Remembered  HoldKind = "remembered" // Entra refused the very same request a moment ago
-)
-
-// Hold is a tenant and client for which no request leaves until then.
-type Hold struct {
-	Tenant, ClientID string // in lower case
-	Kind             HoldKind
-	Until            time.Time
-}
-
-// Holds returns the holds in force, sorted: those of kind Throttled and
-// BreakerOpen. A pair can have both.
-func (c *Client) Holds() []Hold {
-	p, now := c.patience, time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var holds []Hold
-	for _, key := range p.pairs.Keys() {
-		at, _ := p.pairs.Peek(key)
-		if at.throttle.holds(now) {
-			holds = append(holds, Hold{Tenant: key.tenant, ClientID: key.client, Kind: Throttled, Until: at.throttle.until})
-		}
-		if at.breaker.holds(now) {
-			holds = append(holds, Hold{Tenant: key.tenant, ClientID: key.client, Kind: BreakerOpen, Until: at.breaker.until})
-		}
-	}
-	slices.SortFunc(holds, func(a, b Hold) int {
-		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.ClientID, b.ClientID), cmp.Compare(a.Kind, b.Kind))
-	})
-	return holds
-}
-
-// heldBack is an answer given in Entra's place.
-type heldBack struct {
-	kind HoldKind
-	why  *Error // a copy: the caller's
-}
-
-// gate holds the requests of a pair back for one reason.
-type gate struct {
-	inARow  int       // failures without an end to them; 0 holds nobody
-	until   time.Time // nobody leaves before, and whoever comes then is the probe
-	probing bool
-	turn    int // how often it has changed: what left before a change is no news
-	why     *Error
-}
-
-func (g *gate) holds(now time.Time) bool { return g.inARow > 0 && now.Before(g.until) }
-
-// answer is what those who are held back get.
-func (g *gate) answer(kind HoldKind, now time.Time) *heldBack {
-	why := *g.why
-	why.RetryAfter = g.until.Sub(now)
-	if g.probing {
-		why.RetryAfter = min(why.RetryAfter, probeNews)
-	}
-	return &heldBack{kind, &why}
-}
-
-// probe makes the request that leaves now the only one, and what an older probe
-// that hangs will have to say no news.
-func (g *gate) probe(now time.Time, lease time.Duration) bool {
-	if g.inARow == 0 {
-		return false
-	}
-	g.until, g.probing = now.Add(lease), true
-	g.turn++
-	return true
-}
-
-// hold keeps a copy of why: the original belongs to a caller.
-func (g *gate) hold(until time.Time, why *Error) {
-	kept := *why
-	*g = gate{inARow: g.inARow + 1, until: until, turn: g.turn + 1, why: &kept}
-}
-
-func (g *gate) lift() { *g = gate{turn: g.turn + 1} }
-
-// release lets the next one be the probe, as this one has learnt nothing.
-func (g *gate) release(now time.Time) {
-	if g.probing {
-		g.until, g.probing = now, false
-	}
+	return &patience{jitter: jitter, pairs: pairs, failing: failing, refusals: refusals}, nil
 }
 
 // leave is the permission of one request. Its holder reports how it ended, by
 // one of the methods of patience that take one.
 type leave struct {
-	at                *standing // guarded by patience.mu
-	throttle, breaker int       // turns of the gates when it left
-	probe             bool      // it stands for all others
-	young             bool      // a refused federation may be one that is not known everywhere yet
+	at       *standing // guarded by patience.mu
+	ask      *ask
+	who      question
+	newcomer bool  // the asker had not failed
+	left     turns // of the gates when it left
+	probe    bool  // it stands for others
+	young    bool  // a refused federation may be one that is not known everywhere yet
 }
 
+type turns struct{ throttle, breaker, newcomers, own int }
+
 // held says whether a request would be held back, whatever its workload token.
-func (p *patience) held(key pair) *heldBack {
+func (p *patience) held(a *ask) *heldBack {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.standing(key).held(now)
+	return p.standing(a.pair()).held(now, p.own(a.asker()))
 }
 
 // admit lets a request leave, or answers it.
@@ -212,8 +146,9 @@ func (p *patience) admit(a *ask, q question) (leave, *heldBack) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	at := p.standing(a.pair())
-	if h := at.held(now); h != nil {
+	at, who := p.standing(a.pair()), a.asker()
+	own := p.own(who)
+	if h := at.held(now, own); h != nil {
 		return leave{}, h
 	}
 	if known, ok := p.refusals.Get(q); ok && a.claims == "" {
@@ -223,14 +158,20 @@ func (p *patience) admit(a *ask, q question) (leave, *heldBack) {
 		}
 		p.refusals.Remove(q)
 	}
-	if at.breaker.inARow > 0 && now.Sub(at.breaker.until) > breakerStale {
-		at.breaker.lift()
+	for _, g := range []*gate{&at.breaker, &at.newcomers, &own.gate} {
+		g.fade(now)
 	}
-	throttled, broken := at.throttle.probe(now, throttleLease), at.breaker.probe(now, breakerLease)
-	return leave{
-		at: at, throttle: at.throttle.turn, breaker: at.breaker.turn, probe: throttled || broken,
+	l := leave{
+		at: at, ask: a, who: who, newcomer: own.inARow == 0,
 		young: at.succeeded.IsZero() || now.Sub(at.succeeded) < youngFor,
-	}, nil
+	}
+	throttled, broken := at.throttle.probe(now, throttleLease), at.outage(own).probe(now, breakerLease)
+	l.probe = throttled || broken || !l.newcomer
+	if !own.shared {
+		own.probe(now, breakerLease)
+	}
+	l.left = turns{at.throttle.turn, at.breaker.turn, at.newcomers.turn, own.turn}
+	return l, nil
 }
 
 // standing is called with mu held.
@@ -243,12 +184,34 @@ func (p *patience) standing(key pair) *standing {
 	return at
 }
 
-func (s *standing) held(now time.Time) *heldBack {
-	switch {
-	case s.throttle.holds(now):
+// own is an asker with its gate, which holds nobody and is kept nowhere if none has
+// failed. It is called with mu held.
+func (p *patience) own(who question) *asker {
+	if known, ok := p.failing.Peek(who); ok {
+		return known
+	}
+	return &asker{}
+}
+
+// outage is the gate of the pair's outage for an asker. Those who failed already
+// cannot tell their own trouble from Entra's, so the others do not wait for them.
+func (s *standing) outage(own *asker) *gate {
+	if own.inARow == 0 {
+		return &s.newcomers
+	}
+	return &s.breaker
+}
+
+func (s *standing) held(now time.Time, own *asker) *heldBack {
+	if s.throttle.holds(now) {
 		return s.throttle.answer(Throttled, now)
-	case s.breaker.holds(now):
-		return s.breaker.answer(BreakerOpen, now)
+	}
+	g := &own.gate
+	if other := s.outage(own); other.until.After(own.until) {
+		g = other
+	}
+	if g.holds(now) {
+		return g.answer(BreakerOpen, now)
 	}
 	return nil
 }
@@ -257,8 +220,8 @@ func (s *standing) held(now time.Time) *heldBack {
 func (p *patience) answered(l leave, withToken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.at.breaker.lift()
-	if l.at.throttle.turn == l.throttle { // else it left before Entra said to wait
+	p.heard(l)
+	if l.at.throttle.turn == l.left.throttle { // else it left before Entra said to wait
 		l.at.throttle.lift()
 	}
 	if withToken {
@@ -266,15 +229,23 @@ func (p *patience) answered(l leave, withToken bool) {
 	}
 }
 
+// heard ends the outage of the pair, and of whoever asked. It is called with mu held.
+func (p *patience) heard(l leave) {
+	l.at.breaker.lift()
+	l.at.newcomers.lift()
+	l.at.failed = question{}
+	p.own(l.who).lift()
+}
+
 // throttled: Entra asked to wait. It completes failure.RetryAfter.
 func (p *patience) throttled(l leave, failure *Error) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.at.breaker.lift()
+	p.heard(l)
 	g, wait := &l.at.throttle, failure.RetryAfter
 	switch {
-	case g.turn == l.throttle || g.inARow == 0:
+	case g.turn == l.left.throttle || g.inARow == 0:
 		if wait == 0 {
 			wait = doubled(throttleFirst, throttleMost, g.inARow)
 		}
@@ -290,14 +261,62 @@ func (p *patience) failed(l leave, failure *Error, last bool) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l.at.throttle.turn == l.throttle {
+	if l.at.throttle.turn == l.left.throttle {
 		l.at.throttle.lift()
 	}
-	if g := &l.at.breaker; last && g.turn == l.breaker {
-		window := doubled(breakerFirst, breakerMost, g.inARow)
-		window = window*3/4 + p.jitter(window/4)
-		g.hold(now.Add(max(window, min(failure.RetryAfter, breakerMost))), failure)
+	at := l.at
+	switch {
+	case !last:
+	case failure.Reason == EntraUnavailable && failure.Status == 0: // no connection: whoever asks
+		until := now.Add(p.window(max(at.breaker.inARow, at.newcomers.inARow), failure))
+		at.breaker.shut(l.left.breaker, until, failure)
+		at.newcomers.shut(l.left.newcomers, until, failure)
+	case !p.shared(l, now):
+		p.blame(l, false).shut(l.left.own, now.Add(p.window(p.own(l.who).inARow, failure)), failure)
+	default:
+		p.blame(l, true).shut(l.left.own, now, failure)
+		if !l.newcomer || at.breaker.inARow == 0 {
+			at.breaker.shut(l.left.breaker, now.Add(p.window(at.breaker.inARow, failure)), failure)
+		}
+		if l.newcomer {
+			at.newcomers.shut(l.left.newcomers, now.Add(p.window(0, failure)), failure)
+		}
 	}
+}
+
+// shared says whether others fail too, and notes that this one does. One that left
+// before Entra last answered says nothing of the others.
+func (p *patience) shared(l leave, now time.Time) bool {
+	at := l.at
+	if at.breaker.inARow > 0 {
+		return true
+	}
+	if at.breaker.turn != l.left.breaker {
+		return false
+	}
+	other := p.own(at.failed)
+	other.fade(now)
+	shared := at.failed != l.who && other.inARow > 0
+	at.failed = l.who
+	return shared
+}
+
+// blame is the gate of the asker, which is kept from now on.
+func (p *patience) blame(l leave, shared bool) *gate {
+	known, ok := p.failing.Get(l.who)
+	if !ok {
+		known = &asker{pair: l.ask.pair(), user: l.ask.userName() != ""}
+		p.failing.Add(l.who, known)
+	}
+	known.shared = shared
+	return &known.gate
+}
+
+// window is how long to hold back after so many failures in a row before this one.
+func (p *patience) window(inARow int, failure *Error) time.Duration {
+	window := doubled(breakerFirst, breakerMost, inARow)
+	window = window*3/4 + p.jitter(window/4)
+	return max(window, min(failure.RetryAfter, breakerMost))
 }
 
 // unknown: the request was given up, or never left.
@@ -305,11 +324,17 @@ func (p *patience) unknown(l leave) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l.at.throttle.turn == l.throttle {
+	if l.at.throttle.turn == l.left.throttle {
 		l.at.throttle.release(now)
 	}
-	if l.at.breaker.turn == l.breaker {
+	if l.at.breaker.turn == l.left.breaker {
 		l.at.breaker.release(now)
+	}
+	if l.at.newcomers.turn == l.left.newcomers {
+		l.at.newcomers.release(now)
+	}
+	if own := p.own(l.who); own.turn == l.left.own {
+		own.release(now)
 	}
 }
 
@@ -330,13 +355,18 @@ func (a *ask) question(assertion workload.Assertion) question {
 		a.user.Token.Reveal(), a.user.Session.Reveal(), a.agentUser.Username, a.agentUser.ObjectID))
 }
 
-// doubled returns first, doubled times times, or most.
-func doubled(first, most time.Duration, times int) time.Duration {
-	for range times {
-		if first >= most/2 {
-			return most
-		}
-		first *= 2
+// asker digests whom an outage can be about: a user, whatever is asked for, or else
+// the scopes. Claims are not in it, which a caller can make up.
+func (a *ask) asker() question {
+	user := a.userName()
+	var scopes []string
+	if user == "" {
+		scopes = slices.Sorted(slices.Values(a.scopes))
 	}
-	return first
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q", a.pair(), a.grant, a.path, user, scopes))
+}
+
+// userName is what tells a user from others; "" for none.
+func (a *ask) userName() string {
+	return cmp.Or(a.user.ObjectID, a.user.Token.Reveal(), a.user.Session.Reveal(), a.agentUser.ObjectID, a.agentUser.Username)
 }

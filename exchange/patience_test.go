@@ -408,28 +408,26 @@ func TestPausesAreJittered(t *testing.T) {
 	}
 }
 
-// Row 3, the others: while Entra is down one of them looks, and when it is back
-// nobody waits longer than five seconds.
+// Row 3, the others: while Entra is down for all, one of them looks, and when it is
+// back nobody waits longer than five seconds.
 func TestBreaker(t *testing.T) {
 	inTime(t, func(t *testing.T, e *entra) {
 		e.server.SetBehavior(entratest.Behavior{Status: 503})
-		first := e.bad(t, exchange.EntraUnavailable, graph)
+		e.bad(t, exchange.EntraUnavailable, graph)
+		second := e.bad(t, exchange.EntraUnavailable, vault)
+		requests := e.count()
+		if got := e.atOnce(t, exchange.EntraUnavailable, search); got.RetryAfter > time.Second || got.CorrelationID != second.CorrelationID || got.Status != 503 {
+			t.Errorf("got Retry-After %s, correlation id %s; want at most 1s and that of the second", got.RetryAfter, got.CorrelationID)
+		}
+		time.Sleep(time.Second)
+		if e.bad(t, exchange.EntraUnavailable, search); e.count() != requests+1 {
+			t.Errorf("got %d requests, want 1 of one who had not failed", e.count()-requests)
+		}
 		for failure, most := range []time.Duration{1e9, 2e9, 4e9, 5e9, 5e9, 5e9} {
+			if failure > 0 {
+				e.holdsAll(t, most)
+			}
 			requests := e.count()
-			got := e.atOnce(t, exchange.EntraUnavailable, vault)
-			if got.RetryAfter > most || got.RetryAfter < most*3/4 || got.Status != 503 || failure == 0 && got.CorrelationID != first.CorrelationID {
-				t.Fatalf("failure %d: got Retry-After %s, correlation id %s; want about %s and that of the first", failure, got.RetryAfter, got.CorrelationID, most)
-			}
-			if kind := e.attribute("credfree.exchange.held_back"); kind != "breaker" {
-				t.Errorf("got held back as %q, want breaker", kind)
-			}
-			if holds := e.client.Holds(); len(holds) != 1 || holds[0].Kind != exchange.BreakerOpen || time.Until(holds[0].Until) != got.RetryAfter {
-				t.Errorf("got holds %v, want one for %s", holds, got.RetryAfter)
-			}
-			time.Sleep(got.RetryAfter)
-			if holds := e.client.Holds(); len(holds) != 0 {
-				t.Errorf("got holds %v, want none: a request would leave", holds)
-			}
 			if got := e.crowd(t); got[exchange.EntraUnavailable] != 90 || e.count() != requests+1 {
 				t.Fatalf("failure %d: got %v and %d requests, want 90 failures and 1 request", failure, got, e.count()-requests)
 			}
@@ -441,11 +439,117 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("after the outage: got %v, want 90 tokens", got)
 		}
 		// It starts afresh, with retries.
-		requests := e.count()
+		requests = e.count()
 		e.server.SetBehavior(entratest.Behavior{Status: 503})
 		e.bad(t, exchange.EntraUnavailable, graph)
 		if got := e.atOnce(t, exchange.EntraUnavailable, graph); got.RetryAfter > time.Second || e.count() != requests+3 {
 			t.Errorf("got Retry-After %s after %d requests, want at most 1s after 3", got.RetryAfter, e.count()-requests)
+		}
+	})
+}
+
+// holdsAll checks that all who failed are held back for about most, and waits.
+func (e *entra) holdsAll(t *testing.T, most time.Duration) {
+	t.Helper()
+	for _, scope := range []string{graph, vault, search} {
+		if got := e.atOnce(t, exchange.EntraUnavailable, scope); got.RetryAfter > most || got.RetryAfter < most*3/4 {
+			t.Fatalf("%s: got Retry-After %s, want about %s", scope, got.RetryAfter, most)
+		}
+		if kind := e.attribute("credfree.exchange.held_back"); kind != "breaker" {
+			t.Errorf("got held back as %q, want breaker", kind)
+		}
+	}
+	got := e.atOnce(t, exchange.EntraUnavailable, graph)
+	if holds := e.client.Holds(); len(holds) != 1 || holds[0].Kind != exchange.BreakerOpen || time.Until(holds[0].Until) != got.RetryAfter {
+		t.Errorf("got holds %v, want one for %s", holds, got.RetryAfter)
+	}
+	time.Sleep(got.RetryAfter)
+	if holds := e.client.Holds(); len(holds) != 0 {
+		t.Errorf("got holds %v, want none: a request would leave", holds)
+	}
+}
+
+// Entra is out of order for some users, who ask all the time, for whatever scopes and
+// with whatever claims. One user holds nobody else back; of several, each counts for
+// a second, once. And for each Entra is asked but every few seconds.
+func TestOutageOfSomeUsers(t *testing.T) {
+	const d, oneUser, another = 2 * time.Minute, "00000000-0000-4000-8000-0000000000a1", "00000000-0000-4000-8000-0000000000a2"
+	for name, test := range map[string]struct {
+		users  []string
+		scopes []string
+		claims bool
+		every  time.Duration // the others ask
+		failed int           // of the others, at most
+		sent   int           // for each user, at most
+	}{
+		"one":                     {[]string{oneUser}, []string{userRead}, false, 700 * time.Millisecond, 0, 37},
+		"one with several scopes": {[]string{oneUser}, []string{userRead, graph, "https://graph.microsoft.com/Mail.Read"}, false, 700 * time.Millisecond, 0, 37},
+		"one with claims":         {[]string{oneUser}, []string{userRead}, true, 700 * time.Millisecond, 0, 37},
+		"two":                     {[]string{oneUser, another}, []string{userRead}, false, 700 * time.Millisecond, 2, 60},
+		"two, the others quiet":   {[]string{oneUser, another}, []string{userRead}, false, 7 * time.Second, 1, 60},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTime(t, func(t *testing.T, e *entra) {
+				token := e.userToken(t, entratest.DemoClientID).Token
+				ofUsers := 0
+				e.sent.answer = func(req *http.Request) (*http.Response, error) {
+					if e.sent.forms[len(e.sent.forms)-1].Get("assertion") == "" {
+						return e.sent.next.RoundTrip(req)
+					}
+					ofUsers++
+					return respond(503, "text/plain", "")(req)
+				}
+				var all sync.WaitGroup
+				end := time.Now().Add(d)
+				for i, user := range test.users {
+					all.Go(func() {
+						time.Sleep(time.Duration(i) * 50 * time.Millisecond)
+						for n := 0; time.Now().Before(end); n++ {
+							req := exchange.Request{Scopes: []string{test.scopes[n%len(test.scopes)]}, User: exchange.User{Token: token, ObjectID: user}}
+							if test.claims {
+								req.Claims = fmt.Sprintf(`{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, n)
+							}
+							if _, err := e.client.Token(t.Context(), e.app, req); err == nil {
+								t.Error("got a token for whom there is none")
+							}
+							time.Sleep(200 * time.Millisecond)
+						}
+					})
+				}
+				asked, failed := 0, 0
+				for time.Now().Before(end) {
+					time.Sleep(test.every)
+					asked++
+					if _, err := e.ask(t.Context(), vault); err != nil {
+						failed++
+					}
+				}
+				if holds := e.client.Holds(); len(test.users) == 1 && len(holds) != 0 {
+					t.Errorf("got holds %v, want none for one user", holds)
+				}
+				all.Wait()
+				if failed > test.failed {
+					t.Errorf("%d of %d requests of the others failed, want at most %d", failed, asked, test.failed)
+				}
+				if most := len(test.users) * test.sent; ofUsers > most {
+					t.Errorf("Entra was asked %d times for %d users, want at most %d", ofUsers, len(test.users), most)
+				}
+			})
+		})
+	}
+}
+
+// Where no connection comes about, it does not matter who asks.
+func TestNoConnectionHoldsAll(t *testing.T) {
+	inTime(t, func(t *testing.T, e *entra) {
+		e.sent.answer = func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }
+		e.bad(t, exchange.EntraUnavailable, graph)
+		for _, most := range []time.Duration{1e9, 2e9, 4e9, 5e9} {
+			e.holdsAll(t, most)
+			requests := e.count()
+			if got := e.crowd(t); got[exchange.EntraUnavailable] != 90 || e.count() != requests+1 {
+				t.Fatalf("got %v and %d requests, want 90 failures and 1 request", got, e.count()-requests)
+			}
 		}
 	})
 }
@@ -473,8 +577,9 @@ func TestRecoveryWhileAProbeHangs(t *testing.T) {
 		requests := 0 // it ends when the newest probe has just begun to hang
 		for began := time.Now(); time.Since(began) < 2*time.Minute || e.count() == requests; time.Sleep(100 * time.Millisecond) {
 			requests = e.count()
+			scope := []string{graph, vault}[requests%2]
 			probes.Go(func() {
-				if _, err := e.ask(t.Context(), graph); err != nil && asError(t, err).Reason != exchange.Timeout {
+				if _, err := e.ask(t.Context(), scope); err != nil && asError(t, err).Reason != exchange.Timeout {
 					t.Errorf("got %v, want %s", err, exchange.Timeout)
 				}
 			})
@@ -497,7 +602,7 @@ func TestRecoveryWhileAProbeHangs(t *testing.T) {
 			t.Errorf("it took %s to see that Entra is back, want at most 5s", took)
 		}
 		probes.Wait()
-		e.good(t, graph) // the last of the hanging probes closed nothing again
+		e.good(t, search) // the last of the hanging probes closed nothing again
 	})
 }
 
@@ -526,7 +631,7 @@ func TestMalformedReplyIsRetriedOnce(t *testing.T) {
 				e.meets(behavior)
 				e.bad(t, exchange.ReplyMalformed, graph)
 				within(t, e.pauses(2), 200*time.Millisecond)
-				if got := e.atOnce(t, exchange.ReplyMalformed, vault); got.RetryAfter <= 0 || got.RetryAfter > time.Second {
+				if got := e.atOnce(t, exchange.ReplyMalformed, graph); got.RetryAfter <= 0 || got.RetryAfter > time.Second {
 					t.Errorf("got Retry-After %s, want at most 1s", got.RetryAfter)
 				}
 			})
@@ -759,7 +864,7 @@ func TestEndOfTheContext(t *testing.T) {
 			if _, err := e.ask(until(t, 30*time.Second), graph); asError(t, err).Reason != exchange.Timeout || e.count() != 3 {
 				t.Errorf("got %v after %d requests, want a time-out after 3", err, e.count())
 			}
-			e.atOnce(t, exchange.Timeout, vault) // Entra can be blamed for this one
+			e.atOnce(t, exchange.Timeout, graph) // Entra can be blamed for this one
 		})
 	})
 }

@@ -77,7 +77,7 @@ func (s *service) observedTokens() []observed {
 					}
 				}
 			}},
-		{name: "credfree.exchange.holds", unit: "{hold}", about: "Clients for which nothing is sent to Entra now: throttled, or after failures (breaker).",
+		{name: "credfree.exchange.holds", unit: "{hold}", about: "Clients for which nothing, or nothing for some scopes, is sent to Entra now: throttled, or after failures (breaker).",
 			read: func(_ context.Context, set setter) {
 				holds := map[exchange.HoldKind]int{exchange.Throttled: 0, exchange.BreakerOpen: 0}
 				for _, hold := range s.inForce().Exchange.Holds() {
