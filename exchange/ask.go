@@ -19,8 +19,10 @@ const (
 	grantManagedIdentity   = "managed_identity"
 )
 
-// Numbers of refusals that a new proof may turn.
+// Numbers of refusals: one of a request that comes again and again, and those that
+// a new proof may turn.
 const (
+	loopDetected          = 50196
 	assertionExpired      = 700024
 	assertionUnverified   = 700027
 	userAssertionUnusable = 50013

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"time"
 
@@ -60,9 +61,7 @@ func (c *Client) exchange(ctx context.Context, a *ask) (Token, *Error) {
 		again = again && timeFor(ctx, pause)
 		c.learn(ctx, leave, failure, !again, done)
 		if !again {
-			if memorable(a, failure) {
-				c.patience.remember(q, failure)
-			}
+			c.remember(a, q, failure)
 			return Token{}, failure
 		}
 		// 5. Once more.
@@ -84,6 +83,8 @@ func (c *Client) exchange(ctx context.Context, a *ask) (Token, *Error) {
 // learn tells the others of a failure.
 func (c *Client) learn(ctx context.Context, l leave, failure *Error, last bool, done repeats) {
 	switch {
+	case looping(failure):
+		c.patience.answered(l, false)
 	case failure.Reason == EntraThrottled:
 		c.patience.throttled(l, failure)
 	case failure.Reason == EntraRejected, failure.Reason == TokenMismatch:
@@ -145,9 +146,23 @@ func propagating(failure *Error) bool {
 	})
 }
 
-// memorable reports whether Entra would say the same again a moment later.
-func memorable(a *ask, failure *Error) bool {
-	return failure.Reason == EntraRejected && a.claims == "" && failure.Claims == "" && !a.renewable(failure)
+// remember keeps what Entra would say again a moment later.
+func (c *Client) remember(a *ask, q question, failure *Error) {
+	switch {
+	case looping(failure):
+		c.patience.looped(q, failure)
+	case failure.Reason != EntraRejected || a.renewable(failure):
+	case a.claims != "" || failure.Claims != "":
+		c.patience.remember(q, failure, rememberClaims)
+	default:
+		c.patience.remember(q, failure, rememberFor)
+	}
+}
+
+// looping: Entra has seen this very request too often. With 429 it throttles the
+// client for it.
+func looping(failure *Error) bool {
+	return slices.Contains(failure.Codes, loopDetected) && failure.Status != http.StatusTooManyRequests
 }
 
 // cutOff tells the end of the exchange's context from that of an attempt.

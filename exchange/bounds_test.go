@@ -39,7 +39,7 @@ func TestPatienceIsBounded(t *testing.T) {
 			t.Fatalf("client %d was held back", i)
 		}
 		p.failed(l, failure, true)
-		p.remember(q, failure)
+		p.remember(q, failure, rememberFor)
 	}
 	if pairs, askers, refusals := p.pairs.Len(), p.failing.Len(), p.refusals.Len(); pairs != maxPairs || askers != maxAskers || refusals != maxRefusals {
 		t.Errorf("got %d pairs, %d askers and %d refusals, want %d, %d and %d", pairs, askers, refusals, maxPairs, maxAskers, maxRefusals)
@@ -129,6 +129,7 @@ func TestQuestionsDiffer(t *testing.T) {
 		"issuer":    change().question(workload.Assertion{Issuer: "i2", Subject: "s"}),
 		"subject":   change().question(workload.Assertion{Issuer: "i", Subject: "s2"}),
 		"moved":     change().question(workload.Assertion{Issuer: `i" "s`}),
+		"claims":    change(func(a *ask) { a.claims = "{}" }).question(platform),
 		"client":    change(func(a *ask) { a.client = "d" }).question(platform),
 		"tenant":    change(func(a *ask) { a.tenant = "u" }).question(platform),
 		"grant":     change(func(a *ask) { a.grant = grantOnBehalfOf }).question(platform),

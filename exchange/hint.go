@@ -122,7 +122,7 @@ func claim(s string) string {
 // throttled and transient are the numbers that mean "later" whatever the
 // status they come with.
 func throttled(codes []int) bool {
-	return slices.ContainsFunc(codes, func(c int) bool { return c == 90055 || c == 50196 })
+	return slices.ContainsFunc(codes, func(c int) bool { return c == 90055 || c == loopDetected })
 }
 
 func transient(codes []int) bool {

@@ -19,6 +19,7 @@ const (
 	breakerFirst, breakerMost   = time.Second, 5 * time.Second
 	breakerStale                = time.Minute // an outage that long ago says nothing of today
 	rememberFor                 = 10 * time.Second
+	rememberClaims              = 2 * time.Second // or until they are satisfied, which takes a user
 	youngFor                    = 10 * time.Minute
 
 	// A probe that does not come back holds the others back this long. After a
@@ -37,8 +38,9 @@ const (
 //	what comes back               this exchange                      the next ones
 //	----------------------------  ---------------------------------  -------------------------------------------
 //	a token                       ends                               leave; all holds of the pair are lifted
-//	429, 90055, 50196             ends                               of the pair: held back for Retry-After, or
+//	429, 90055                    ends                               of the pair: held back for Retry-After, or
 //	                                                                 2 s doubling to 60 s; then one leaves first
+//	50196, a loop of one request  ends                               the very same: the same error for as long
 //	5xx, time-out                 repeated within 200 ms and 800 ms  of this asker: once this one has failed, held
 //	                                                                 back for 1 s doubling to 5 s; then one
 //	                                                                 leaves first. When another asker fails too,
@@ -53,8 +55,8 @@ const (
 //	                              or one in the last 10 minutes
 //	another refusal               ends                               with the same scopes, issuer and subject:
 //	                                                                 the same error for 10 s
-//	a refusal that asks for       ends                               leave: a challenge and its answer always
-//	claims, or answers some                                          reach Entra
+//	a refusal that asks for       ends                               the same for the same user, and with the
+//	claims, or answers some                                          same claims: 2 s. With others they leave
 //	no usable workload token      ends, nothing was sent             leave
 //	the end of the context        ends                               leave
 //
@@ -98,8 +100,10 @@ type asker struct {
 type question [sha256.Size]byte
 
 type remembered struct {
-	until time.Time
-	why   *Error
+	until  time.Time
+	kind   HoldKind
+	inARow int // loops that Entra has seen
+	why    *Error
 }
 
 func newPatience() (*patience, error) {
@@ -151,12 +155,8 @@ func (p *patience) admit(a *ask, q question) (leave, *heldBack) {
 	if h := at.held(now, own); h != nil {
 		return leave{}, h
 	}
-	if known, ok := p.refusals.Get(q); ok && a.claims == "" {
-		if now.Before(known.until) {
-			why := *known.why
-			return leave{}, &heldBack{Remembered, &why}
-		}
-		p.refusals.Remove(q)
+	if known, ok := p.refusals.Get(q); ok && now.Before(known.until) {
+		return leave{}, known.answer(now)
 	}
 	for _, g := range []*gate{&at.breaker, &at.newcomers, &own.gate} {
 		g.fade(now)
@@ -339,19 +339,45 @@ func (p *patience) unknown(l leave) {
 }
 
 // remember keeps a copy of a refusal.
-func (p *patience) remember(q question, failure *Error) {
+func (p *patience) remember(q question, failure *Error, keep time.Duration) {
 	kept := *failure
-	until := time.Now().Add(rememberFor)
+	until := time.Now().Add(keep)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.refusals.Add(q, remembered{until, &kept})
+	p.refusals.Add(q, remembered{until: until, kind: Remembered, why: &kept})
 }
 
-// question digests an ask without claims. The proof is in it by its issuer and
+// looped: Entra sees a loop of this very request, which is nobody else's. It
+// completes failure.RetryAfter.
+func (p *patience) looped(q question, failure *Error) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known, ok := p.refusals.Get(q)
+	if !ok || known.kind != Throttled || now.Sub(known.until) > throttleMost {
+		known = remembered{kind: Throttled}
+	}
+	if failure.RetryAfter == 0 {
+		failure.RetryAfter = doubled(throttleFirst, throttleMost, known.inARow)
+	}
+	kept := *failure
+	known.until, known.inARow, known.why = now.Add(failure.RetryAfter), known.inARow+1, &kept
+	p.refusals.Add(q, known)
+}
+
+func (r remembered) answer(now time.Time) *heldBack {
+	why := *r.why
+	if r.kind == Throttled {
+		why.RetryAfter = r.until.Sub(now)
+	}
+	return &heldBack{r.kind, &why}
+}
+
+// question digests an ask. The proof is in it by its issuer and
 // subject, which do not change when it is replaced; a user's is in it whole.
 func (a *ask) question(assertion workload.Assertion) question {
 	scopes := slices.Sorted(slices.Values(a.scopes))
-	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q", a.pair(), a.grant, scopes, a.path, assertion.Issuer, assertion.Subject,
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q %q", a.pair(), a.grant, scopes, a.claims, a.path, assertion.Issuer, assertion.Subject,
 		a.user.Token.Reveal(), a.user.Session.Reveal(), a.agentUser.Username, a.agentUser.ObjectID))
 }
 

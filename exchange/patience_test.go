@@ -240,7 +240,6 @@ func TestThrottlingInEveryForm(t *testing.T) {
 		}, []time.Duration{20 * time.Second, 20 * time.Second}},
 		"absurd":      {func() entratest.Behavior { return entratest.Behavior{Status: 429, RetryAfter: "99999999"} }, []time.Duration{time.Hour}},
 		"90055":       {func() entratest.Behavior { return entratest.Behavior{Code: 90055} }, []time.Duration{10 * time.Second}},
-		"50196":       {func() entratest.Behavior { return entratest.Behavior{Code: 50196} }, []time.Duration{2 * time.Second, 4 * time.Second}},
 		"without one": {func() entratest.Behavior { return entratest.Behavior{Status: 429} }, []time.Duration{2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9}},
 		"garbled":     {func() entratest.Behavior { return entratest.Behavior{Status: 429, RetryAfter: "soon"} }, []time.Duration{2e9, 4e9}},
 	} {
@@ -264,6 +263,60 @@ func TestThrottlingInEveryForm(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A loop of one request is throttled by itself: others of the client leave.
+func TestLoopIsHeldByItself(t *testing.T) {
+	inTime(t, func(t *testing.T, e *entra) {
+		for i, wait := range []time.Duration{2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9} {
+			e.meets(entratest.Behavior{Code: 50196}, well)
+			if got := e.bad(t, exchange.EntraThrottled, graph); got.RetryAfter != wait {
+				t.Errorf("loop %d: got Retry-After %s, want %s", i, got.RetryAfter, wait)
+			}
+			e.good(t, vault)
+			if holds := e.client.Holds(); len(holds) != 0 {
+				t.Errorf("got holds %v, want none: other requests leave", holds)
+			}
+			time.Sleep(wait - 1)
+			if got := e.atOnce(t, exchange.EntraThrottled, graph); got.RetryAfter != 1 {
+				t.Errorf("loop %d: got Retry-After %s, want 1ns", i, got.RetryAfter)
+			}
+			time.Sleep(time.Nanosecond)
+		}
+		e.server.SetBehavior(well)
+		e.good(t, graph)
+		// One that is throttled with 429 is the client's: Entra counts it so.
+		e.sent.answer = respond(429, "application/json", `{"error":"invalid_grant","error_codes":[50196]}`)
+		e.bad(t, exchange.EntraThrottled, graph)
+		e.atOnce(t, exchange.EntraThrottled, vault)
+	})
+}
+
+// A user who has to sign in anew, and whose agent asks again and again instead, is
+// asked for seldom; Entra's loop detector, which sees that all the same, stops nobody
+// else.
+func TestLoopOfOneUser(t *testing.T) {
+	inTime(t, func(t *testing.T, e *entra) {
+		const d = 4 * time.Minute
+		e.server.SetBehavior(entratest.Behavior{LoopLimit: 20, RequireMFA: true})
+		user := e.userToken(t, entratest.DemoClientID)
+		looped, others, failed := 0, 0, 0
+		for began := time.Now(); time.Since(began) < d; time.Sleep(200 * time.Millisecond) {
+			if time.Since(began) >= time.Duration(others)*20*time.Second {
+				others++
+				if _, err := e.ask(t.Context(), vault); err != nil {
+					failed++
+				}
+			}
+			_, err := e.client.Token(t.Context(), e.app, exchange.Request{Scopes: []string{userRead}, User: user})
+			if asError(t, err).Reason == exchange.EntraThrottled {
+				looped++
+			}
+		}
+		if sent := e.count() - others; looped == 0 || failed > 0 || sent > 30 {
+			t.Errorf("got %d answers of a loop, %d failures of others and %d requests, want some, none and at most 30", looped, failed, sent)
+		}
+	})
 }
 
 // Of requests that left together the longest wait counts, and a token that was
@@ -772,24 +825,50 @@ func TestOtherWorkloadTokenIsAnotherQuestion(t *testing.T) {
 	})
 }
 
-// Row 8: a challenge, and the answer to one, always reach Entra.
-func TestClaimsAlwaysReachEntra(t *testing.T) {
+// Row 8: a challenge is the same for two seconds; who brings claims, or others, or
+// another token of the user, asks something else.
+func TestClaimsAreAnotherQuestion(t *testing.T) {
 	inTime(t, func(t *testing.T, e *entra) {
-		e.server.SetBehavior(entratest.Behavior{Code: 53003})
-		for want := 1; want <= 3; want++ {
-			if got := e.bad(t, exchange.EntraRejected, graph); got.Claims == "" || e.count() != want {
-				t.Errorf("got claims %q after %d requests, want some after %d", got.Claims, e.count(), want)
+		with := func(claims string) exchange.Request { return exchange.Request{Scopes: []string{graph}, Claims: claims} }
+		refused := func(claims string, sent bool) {
+			t.Helper()
+			requests := e.count()
+			_, err := e.client.Token(t.Context(), e.app, with(claims))
+			if got := asError(t, err); got.Reason != exchange.EntraRejected || (got.Claims != "") != (got.Codes[0] == 53003) || (e.count() > requests) != sent || got.Asked() != sent {
+				t.Errorf("got %s with claims %q, %d requests, want %s, sent: %t", got.Reason, got.Claims, e.count()-requests, exchange.EntraRejected, sent)
 			}
 		}
-		e.server.SetBehavior(entratest.Behavior{Code: 700016})
-		for want := 4; want <= 6; want++ {
-			_, err := e.client.Token(t.Context(), e.app, exchange.Request{Scopes: []string{graph}, Claims: mfa})
-			if got := asError(t, err); got.Reason != exchange.EntraRejected || e.count() != want {
-				t.Errorf("with claims: got %s after %d requests, want %s after %d", got.Reason, e.count(), exchange.EntraRejected, want)
-			}
+		for _, code := range []int{53003, 700016} {
+			e.server.SetBehavior(entratest.Behavior{Code: code})
+			refused(mfa, true)
+			refused(mfa, false)
+			refused(`{"access_token":{"acrs":{"essential":true,"value":"c2"}}}`, true)
+			time.Sleep(2*time.Second - 1)
+			refused(mfa, false)
+			time.Sleep(time.Nanosecond)
+			refused(mfa, true)
+			time.Sleep(2 * time.Second)
 		}
 		e.server.SetBehavior(well)
-		e.good(t, graph) // their refusals were not remembered for the request without claims
+		e.good(t, graph) // what was refused with claims says nothing of the request without
+		e.server.SetBehavior(entratest.Behavior{Code: 53003})
+		e.bad(t, exchange.EntraRejected, graph)
+		e.server.SetBehavior(well)
+		e.atOnce(t, exchange.EntraRejected, graph)
+		if _, err := e.client.Token(t.Context(), e.app, with(mfa)); err != nil {
+			t.Errorf("got %v, want the answer to a challenge to leave at once", err)
+		}
+		time.Sleep(2 * time.Second)
+		e.good(t, graph)
+		e.server.SetBehavior(entratest.Behavior{RequireMFA: true})
+		for range 2 { // the user signs in anew
+			requests := e.count()
+			_, err := e.client.Token(t.Context(), e.app, exchange.Request{Scopes: []string{userRead}, User: e.userToken(t, entratest.DemoClientID)})
+			if got := asError(t, err); got.Claims == "" || e.count() != requests+1 {
+				t.Errorf("got %d requests, want 1 for another token of the user", e.count()-requests)
+			}
+			time.Sleep(time.Second)
+		}
 	})
 }
 
