@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/credfree/credfree/exchange/workload"
 )
 
 // answer is the part of a token answer (RFC 6749 §5.1) that is used.
@@ -80,7 +82,7 @@ func refusal(resp *http.Response, body []byte, now time.Time) *Error {
 	}
 	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	understood := err == nil && strings.HasSuffix(mediaType, "json") && json.Unmarshal(body, &said) == nil && said.Error != ""
-	e := &Error{RetryAfter: retryAfter(resp.Header.Get("Retry-After"), now)}
+	e := &Error{RetryAfter: workload.RetryAfter(resp.Header.Get("Retry-After"), now)}
 	if understood {
 		e.Code, e.Suberror, e.Codes = word(said.Error), word(said.Suberror), said.Codes[:min(len(said.Codes), 8)]
 		if len(said.Claims) <= 16<<10 && json.Valid([]byte(said.Claims)) {

@@ -9,9 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
@@ -183,16 +181,4 @@ func headerWord(s string) string {
 		return ""
 	}
 	return s
-}
-
-// retryAfter reads seconds or an HTTP date (RFC 9110 §10.2.3). Entra is never
-// obeyed beyond an hour.
-func retryAfter(header string, now time.Time) time.Duration {
-	var wait time.Duration
-	if seconds, err := strconv.Atoi(header); err == nil {
-		wait = time.Duration(min(seconds, 3600)) * time.Second
-	} else if date, err := http.ParseTime(header); err == nil {
-		wait = date.Sub(now)
-	}
-	return min(max(wait, 0), time.Hour)
 }

@@ -239,6 +239,7 @@ func TestThrottlingInEveryForm(t *testing.T) {
 			return entratest.Behavior{Status: 429, RetryAfter: time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat)}
 		}, []time.Duration{20 * time.Second, 20 * time.Second}},
 		"absurd":      {func() entratest.Behavior { return entratest.Behavior{Status: 429, RetryAfter: "99999999"} }, []time.Duration{time.Hour}},
+		"endless":     {func() entratest.Behavior { return entratest.Behavior{Status: 429, RetryAfter: "99999999999999999999"} }, []time.Duration{time.Hour}},
 		"90055":       {func() entratest.Behavior { return entratest.Behavior{Code: 90055} }, []time.Duration{10 * time.Second}},
 		"without one": {func() entratest.Behavior { return entratest.Behavior{Status: 429} }, []time.Duration{2e9, 4e9, 8e9, 16e9, 32e9, 60e9, 60e9}},
 		"garbled":     {func() entratest.Behavior { return entratest.Behavior{Status: 429, RetryAfter: "soon"} }, []time.Duration{2e9, 4e9}},

@@ -90,19 +90,6 @@ func TestArcsOtherIdentity(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	for header, want := range map[string]time.Duration{
-		"": 0, "soon": 0, "-1": 0, "30": 30 * time.Second, "99999": time.Hour,
-		began.Add(time.Minute).UTC().Format(http.TimeFormat):    time.Minute,
-		began.Add(-time.Minute).UTC().Format(http.TimeFormat):   0,
-		began.Add(24 * time.Hour).UTC().Format(http.TimeFormat): time.Hour,
-	} {
-		if got := retryAfter(header, began); got != want {
-			t.Errorf("%q: got %s, want %s", header, got, want)
-		}
-	}
-}
-
 // Whatever the endpoint answers: no panic; a token only with a life; and nothing of
 // the answer where others see it.
 func FuzzAnswer(f *testing.F) {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/credfree/credfree/exchange/workload"
 )
 
 // phrases tell some refusals from others, in lower case. Each stands in answers
@@ -46,26 +48,15 @@ func (p platform) refusal(resp *http.Response, body []byte, began time.Time) *Er
 		return malformed(what + ", and redirects are not followed")
 	case status == http.StatusTooManyRequests:
 		return &Error{Problem: Throttled, Message: p.who + " is throttling this machine", Hint: "wait before asking again; if it lasts, something on this machine asks without a cache",
-			RetryAfter: retryAfter(resp.Header.Get("Retry-After"), began)}
+			RetryAfter: workload.RetryAfter(resp.Header.Get("Retry-After"), began)}
 	case p.starting && status == http.StatusGone:
 		return &Error{Problem: Unavailable, Message: what, Hint: "it is being updated, which takes up to 70 seconds; ask again"}
 	case p.starting && status == http.StatusNotFound:
 		return &Error{Problem: Unavailable, Message: what, Hint: "an identity that was just assigned takes a while to be there; if it lasts, this may be the metadata service of another cloud"}
 	case status >= 500, status == http.StatusRequestTimeout:
-		return &Error{Problem: Unavailable, Message: what, Hint: "it may be starting or busy; ask again", RetryAfter: retryAfter(resp.Header.Get("Retry-After"), began)}
+		return &Error{Problem: Unavailable, Message: what, Hint: "it may be starting or busy; ask again", RetryAfter: workload.RetryAfter(resp.Header.Get("Retry-After"), began)}
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusNotFound:
 		return &Error{Problem: Refused, Message: what, Hint: p.address}
 	}
 	return &Error{Problem: Refused, Message: what, Hint: "check the identity's id and the resource"}
-}
-
-// retryAfter reads seconds or an HTTP date (RFC 9110 §10.2.3), up to an hour.
-func retryAfter(header string, now time.Time) time.Duration {
-	var wait time.Duration
-	if seconds, err := strconv.Atoi(header); err == nil {
-		wait = time.Duration(min(seconds, 3600)) * time.Second
-	} else if date, err := http.ParseTime(header); err == nil {
-		wait = date.Sub(now)
-	}
-	return min(max(wait, 0), time.Hour)
 }
