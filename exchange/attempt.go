@@ -87,7 +87,7 @@ func (c *Client) learn(ctx context.Context, l leave, failure *Error, last bool, 
 		c.patience.answered(l, false)
 	case failure.Reason == EntraThrottled:
 		c.patience.throttled(l, failure)
-	case failure.Reason == EntraRejected, failure.Reason == TokenMismatch:
+	case final(failure) && failure.Status != 0, failure.Reason == TokenMismatch:
 		c.patience.answered(l, false)
 	case !outage(failure):
 		c.patience.unknown(l)
@@ -151,12 +151,18 @@ func (c *Client) remember(a *ask, q question, failure *Error) {
 	switch {
 	case looping(failure):
 		c.patience.looped(q, failure)
-	case failure.Reason != EntraRejected || a.renewable(failure):
+	case !final(failure) || a.renewable(failure):
 	case a.claims != "" || failure.Claims != "":
 		c.patience.remember(q, failure, rememberClaims)
 	default:
 		c.patience.remember(q, failure, rememberFor)
 	}
+}
+
+// final: Entra, or the machine's own endpoint, would say no again, or give such a
+// token again.
+func final(failure *Error) bool {
+	return failure.Reason == EntraRejected || failure.Reason == TokenMismatch || failure.Reason == AssertionUnusable
 }
 
 // looping: Entra has seen this very request too often. With 429 it throttles the

@@ -129,6 +129,8 @@ func TestQuestionsDiffer(t *testing.T) {
 		"issuer":    change().question(workload.Assertion{Issuer: "i2", Subject: "s"}),
 		"subject":   change().question(workload.Assertion{Issuer: "i", Subject: "s2"}),
 		"moved":     change().question(workload.Assertion{Issuer: `i" "s`}),
+		"of whom":   change(func(a *ask) { a.want.tenant = "w" }).question(platform),
+		"of user":   change(func(a *ask) { a.want.objectID = "w" }).question(platform),
 		"claims":    change(func(a *ask) { a.claims = "{}" }).question(platform),
 		"client":    change(func(a *ask) { a.client = "d" }).question(platform),
 		"tenant":    change(func(a *ask) { a.tenant = "u" }).question(platform),

@@ -44,18 +44,20 @@ type Error struct {
 	Message       string        // what happened, in our words
 	Hint          string        // what to change
 	Claims        string        // claims challenge (JSON) that the user has to satisfy; "" without one
-	RetryAfter    time.Duration // how long Entra asks to wait, or nothing is sent for this tenant and client; 0 when nobody said
+	RetryAfter    time.Duration // how long Entra or the platform asks to wait, or nothing is sent for this tenant and client; 0 when nobody said
 	CorrelationID string        // client-request-id sent
 	RequestID     string        // x-ms-request-id received
 	HeldBack      bool          // nothing was sent: this is what was answered before
 	Err           error         // cause, of the network or the file system; for logs
+
+	machine bool // the machine's own endpoint was asked, and not Entra
 }
 
 // Asked reports whether a request was sent, whatever became of it.
 func (e *Error) Asked() bool {
 	switch e.Reason {
 	case AssertionUnavailable, AssertionUnusable, BadRequest:
-		return false
+		return e.machine && !e.HeldBack
 	case EntraRejected, EntraThrottled, EntraUnavailable, Timeout, ReplyMalformed, TokenMismatch, Internal:
 	}
 	return !e.HeldBack
@@ -107,7 +109,7 @@ func fromWorkload(err error) *Error {
 	if !errors.As(err, &w) {
 		return &Error{Reason: AssertionUnavailable, Message: "there is no workload token", Err: err}
 	}
-	e := &Error{Reason: AssertionUnusable, Message: w.Message, Hint: w.Hint, Err: w.Err}
+	e := &Error{Reason: AssertionUnusable, Message: w.Message, Hint: w.Hint, RetryAfter: w.RetryAfter, Err: w.Err}
 	if w.Problem.Temporary() {
 		e.Reason = AssertionUnavailable
 	}

@@ -31,7 +31,8 @@ func fromManagedIdentity(ctx context.Context, err error) *Error {
 	if !ok {
 		return unreachable(ctx, err)
 	}
-	e := &Error{Status: said.Status, Message: said.Message, Hint: said.Hint, RetryAfter: said.RetryAfter, Err: said.Err}
+	e := &Error{Status: said.Status, Message: said.Message, Hint: said.Hint, RetryAfter: said.RetryAfter, Err: said.Err,
+		machine: said.Problem != managedidentity.Unsupported}
 	switch said.Problem {
 	case managedidentity.Throttled:
 		e.Reason = EntraThrottled

@@ -53,8 +53,9 @@ const (
 //	70021, 700211, 700212,        repeated after 1 s and 3 s while   as after any refusal
 //	700213, 70025                 the pair is young: no token yet,
 //	                              or one in the last 10 minutes
-//	another refusal               ends                               with the same scopes, issuer and subject:
-//	                                                                 the same error for 10 s
+//	another refusal, or a token   ends                               with the same scopes, issuer and subject:
+//	of another kind, or of                                           the same error for 10 s
+//	somebody else
 //	a refusal that asks for       ends                               the same for the same user, and with the
 //	claims, or answers some                                          same claims: 2 s. With others they leave
 //	no usable workload token      ends, nothing was sent             leave
@@ -373,11 +374,11 @@ func (r remembered) answer(now time.Time) *heldBack {
 	return &heldBack{r.kind, &why}
 }
 
-// question digests an ask. The proof is in it by its issuer and
+// question digests an ask, with whose token is expected. The proof is in it by its issuer and
 // subject, which do not change when it is replaced; a user's is in it whole.
 func (a *ask) question(assertion workload.Assertion) question {
 	scopes := slices.Sorted(slices.Values(a.scopes))
-	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q %q", a.pair(), a.grant, scopes, a.claims, a.path, assertion.Issuer, assertion.Subject,
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q %q %q %q", a.pair(), a.want.tenant, a.want.objectID, a.grant, scopes, a.claims, a.path, assertion.Issuer, assertion.Subject,
 		a.user.Token.Reveal(), a.user.Session.Reveal(), a.agentUser.Username, a.agentUser.ObjectID))
 }
 

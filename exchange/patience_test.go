@@ -812,6 +812,20 @@ func TestRefusalIsRemembered(t *testing.T) {
 
 const rememberFor = 10 * time.Second
 
+// So is a token that is withheld: Entra would issue such another.
+func TestMismatchIsRemembered(t *testing.T) {
+	inTime(t, func(t *testing.T, e *entra) {
+		e.server.SetBehavior(entratest.Behavior{DelegatedInstead: true})
+		e.bad(t, exchange.TokenMismatch, graph)
+		e.server.SetBehavior(well)
+		time.Sleep(rememberFor - 1)
+		e.atOnce(t, exchange.TokenMismatch, graph)
+		e.good(t, vault)
+		time.Sleep(time.Nanosecond)
+		e.good(t, graph)
+	})
+}
+
 // Somebody mends the platform instead: that is another question.
 func TestOtherWorkloadTokenIsAnotherQuestion(t *testing.T) {
 	inTime(t, func(t *testing.T, e *entra) {

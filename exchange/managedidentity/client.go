@@ -3,9 +3,11 @@ package managedidentity
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	msal "github.com/AzureAD/microsoft-authentication-library-for-go/apps/managedidentity"
@@ -57,10 +59,46 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Client asks for tokens. It remembers nothing, and is safe for concurrent use.
+// Client asks for tokens. It remembers nothing but how long an endpoint asked it to
+// wait, and is safe for concurrent use.
 type Client struct {
 	cfg      Config
 	pinnable *http.Transport // for MSAL to pin a certificate with
+
+	mu    sync.Mutex // guards waits
+	waits map[ID]wait
+}
+
+// wait is what an endpoint said that asked to wait.
+type wait struct {
+	until time.Time
+	why   Error
+}
+
+// waiting is the answer for an identity that the endpoint asked to wait with, or nil.
+func (c *Client) waiting(id ID) *Error {
+	now := c.cfg.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	told, ok := c.waits[id]
+	if !ok || !now.Before(told.until) {
+		return nil
+	}
+	why := told.why
+	why.RetryAfter = told.until.Sub(now)
+	return &why
+}
+
+// heed remembers how long to wait, and forgets what is over: the others are few.
+func (c *Client) heed(id ID, failure *Error) {
+	if failure == nil || failure.Problem != Throttled || failure.RetryAfter == 0 {
+		return
+	}
+	now := c.cfg.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.waits, func(_ ID, told wait) bool { return !now.Before(told.until) })
+	c.waits[id] = wait{now.Add(failure.RetryAfter), *failure}
 }
 
 // New makes a Client.
@@ -71,7 +109,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, waits: map[ID]wait{}}
 	if given, ok := cfg.Transport.(*http.Transport); ok {
 		c.pinnable = direct(given)
 		c.cfg.Transport = c.pinnable
@@ -108,8 +146,8 @@ type Token struct {
 
 // Token asks for a token of an identity for a resource, such as
 // https://vault.azure.net; a scope's /.default is no part of it. It takes at most
-// ten seconds for each request, of which Azure Arc needs two. Errors are of type
-// *Error.
+// ten seconds for each request, of which Azure Arc needs two, and makes none for an
+// identity while the endpoint wants it to wait. Errors are of type *Error.
 func (c *Client) Token(ctx context.Context, id ID, resource string) (Token, error) {
 	got, failure := c.ask(ctx, id, resource)
 	if failure != nil {
@@ -130,6 +168,9 @@ func (c *Client) ask(ctx context.Context, id ID, resource string) (*answer, *Err
 	if resource == "" || strings.ContainsFunc(resource, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, &Error{Problem: Malformed, Message: "the resource that the token is for is empty or has characters that no resource has", Hint: "name it like https://vault.azure.net"}
 	}
+	if failure := c.waiting(id); failure != nil {
+		return nil, failure
+	}
 	source, err := msal.GetSource()
 	if err != nil {
 		return nil, &Error{Problem: Malformed, Message: "the environment does not say which managed identity endpoint there is", Hint: "check IDENTITY_ENDPOINT and MSI_ENDPOINT, or unset them"}
@@ -142,5 +183,7 @@ func (c *Client) ask(ctx context.Context, id ID, resource string) (*answer, *Err
 	// Claims make MSAL pass over its cache, where others may have left something.
 	// They are not sent.
 	_, err = client.AcquireToken(ctx, resource, msal.WithClaims("{}"))
-	return call.outcome(ctx, err)
+	got, failure := call.outcome(ctx, err)
+	c.heed(id, failure)
+	return got, failure
 }

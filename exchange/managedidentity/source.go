@@ -35,5 +35,5 @@ func (s Source) Assertion(ctx context.Context) (workload.Assertion, error) {
 		problem = workload.Malformed
 	case NoEndpoint, NoIdentity, Refused:
 	}
-	return workload.Assertion{}, &workload.Error{Problem: problem, Message: failure.Message, Hint: failure.Hint, Err: failure}
+	return workload.Assertion{}, &workload.Error{Problem: problem, Message: failure.Message, Hint: failure.Hint, RetryAfter: failure.RetryAfter, Err: failure}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/credfree/credfree/exchange/entratest"
@@ -31,6 +32,51 @@ func TestSourceIsAWorkloadSource(t *testing.T) {
 	if len(requests) != 2 || requests[1].Audience != entratest.TokenExchangeAudience {
 		t.Errorf("got %+v, want two requests for the token exchange", requests)
 	}
+}
+
+// Who is told to wait waits, and says so; another identity is not told.
+func TestSourceWaits(t *testing.T) {
+	client, endpoint := imds(t)
+	source := func(id string) managedidentity.Source {
+		return managedidentity.Source{Client: client, ID: managedidentity.ID{ClientID: id}, Audience: entratest.TokenExchangeAudience}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		endpoint.SetBehavior(entratest.PlatformBehavior{Status: http.StatusTooManyRequests, RetryAfter: "60"})
+		for i := range 20 {
+			_, err := source(assignedClient).Assertion(t.Context())
+			got, ok := errors.AsType[*workload.Error](err)
+			if left := 60*time.Second - time.Duration(i)*2*time.Second; !ok || got.Problem != workload.Unavailable || got.RetryAfter != left {
+				t.Errorf("got %v, want %s and %s to wait", err, workload.Unavailable, left)
+			}
+			time.Sleep(2 * time.Second)
+		}
+		if got := len(endpoint.Requests()); got != 1 {
+			t.Errorf("got %d requests, want 1", got)
+		}
+		endpoint.SetBehavior(entratest.PlatformBehavior{})
+		if _, err := source(systemClient).Assertion(t.Context()); err != nil {
+			t.Errorf("another identity: got %v, want a token", err)
+		}
+		time.Sleep(20*time.Second - 1)
+		if _, err := source(assignedClient).Assertion(t.Context()); err == nil {
+			t.Error("got a token before it was time to ask")
+		}
+		time.Sleep(time.Nanosecond)
+		if _, err := source(assignedClient).Assertion(t.Context()); err != nil {
+			t.Errorf("got %v, want a token after the wait", err)
+		}
+		// Without a Retry-After it is asked again.
+		endpoint.SetBehavior(entratest.PlatformBehavior{Status: http.StatusTooManyRequests})
+		before := len(endpoint.Requests())
+		for range 2 {
+			if _, err := source(assignedClient).Assertion(t.Context()); err == nil {
+				t.Error("got a token, want none")
+			}
+		}
+		if got := len(endpoint.Requests()) - before; got != 2 {
+			t.Errorf("got %d requests, want 2", got)
+		}
+	})
 }
 
 func TestSourceProblems(t *testing.T) {

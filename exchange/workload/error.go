@@ -1,6 +1,9 @@
 package workload
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // Problem says what is wrong with a workload token. The set is closed.
 type Problem string
@@ -28,7 +31,10 @@ type Error struct {
 	Problem Problem
 	Message string
 	Hint    string
-	Err     error // cause, for logs; never holds token text
+	// RetryAfter is how long the platform asks to wait, an hour at most; 0 when it
+	// does not say.
+	RetryAfter time.Duration
+	Err        error // cause, for logs; never holds token text
 }
 
 func (e *Error) Error() string { return e.Message }

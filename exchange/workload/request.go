@@ -65,7 +65,7 @@ func (r request) token(ctx context.Context) (Assertion, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
-		return Assertion{}, r.refused(resp.StatusCode)
+		return Assertion{}, r.refused(resp)
 	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxTokenBytes+1))
 	if err != nil {
@@ -120,12 +120,14 @@ func checkURL(who string, u *url.URL, plain []string) error {
 	return nil
 }
 
-func (r request) refused(status int) error {
+func (r request) refused(resp *http.Response) error {
+	status := resp.StatusCode
 	text := "status " + strconv.Itoa(status)
 	if name := http.StatusText(status); name != "" {
 		text += " (" + name + ")"
 	}
-	e := &Error{Problem: Unavailable, Message: r.who + " answered with " + text, Hint: "the platform may be starting or busy; the broker asks again with the next request"}
+	e := &Error{Problem: Unavailable, Message: r.who + " answered with " + text, Hint: "the platform may be starting or busy; the broker asks again with the next request",
+		RetryAfter: RetryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	switch {
 	case status >= 300 && status < 400:
 		e.Problem, e.Hint = Malformed, "redirects are not followed, because the request carries a credential: name the final URL"
