@@ -18,8 +18,8 @@ import (
 const (
 	minKeySize     = 16
 	maxKeyFileSize = 4 << 10
-	// settleTime is longer than the clock step of any file system's modification times: a file that was read later than this after
-	// its last change cannot have changed again under the same time.
+	// settleTime is longer than the clock step of any file system's times: a file that was read later than this after its last
+	// change cannot have changed again under the same time.
 	settleTime = 2 * time.Second
 )
 
@@ -80,11 +80,7 @@ func (k *Keys) Match(presented string) (path string, ok bool) {
 		return "", false
 	}
 	digest := sha256.Sum256([]byte(presented))
-	// One file is examined for a key that matches, all of them for one that does not.
-	if i, ok := k.find(&digest); ok && k.files[i].current() {
-		return k.files[i].path, true
-	}
-	k.refresh()
+	k.refresh() // all of them: another may hold this key now
 	if i, ok := k.find(&digest); ok {
 		return k.files[i].path, true
 	}
@@ -160,7 +156,8 @@ func (f *keyFile) current() bool {
 }
 
 func sameContent(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode() &&
+		changeTime(a).Equal(changeTime(b)) // a copy can bring the modification time along
 }
 
 func readKey(path string) *keyState {
@@ -177,7 +174,7 @@ func readKey(path string) *keyState {
 		return s
 	}
 	s.info = before
-	s.settled = time.Since(before.ModTime()) > settleTime
+	s.settled = time.Since(before.ModTime()) > settleTime && time.Since(changeTime(before)) > settleTime
 	if err := checkKeyFile(before); err != nil {
 		s.problem = fmt.Errorf("key file %s %w", path, err)
 		return s

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +27,16 @@ func write(t testing.TB, path, content string, mode os.FileMode) {
 	}
 }
 
-// age makes a file look unchanged for an hour, so that Keys trusts its modification time.
+// rest is the time after which Keys trusts the times of files that it has read.
+func rest(k *Keys) {
+	for _, f := range k.files {
+		s := *f.state.Load()
+		s.settled = true
+		f.state.Store(&s)
+	}
+}
+
+// age sets back a file's modification time by an hour.
 func age(t testing.TB, path string) {
 	t.Helper()
 	old := time.Now().Add(-time.Hour).Truncate(time.Second)
@@ -133,9 +143,10 @@ func TestRotation(t *testing.T) {
 	wantMatch(t, k, keyA, "")
 	wantMatch(t, k, keyB, path)
 
-	// After a long rest, which is when the modification time is trusted.
+	// After a long rest, which is when the times are trusted.
 	age(t, path)
 	wantMatch(t, k, keyB, path)
+	rest(k)
 	write(t, path, keyC, 0o600)
 	wantMatch(t, k, keyB, "")
 	wantMatch(t, k, keyC, path)
@@ -143,6 +154,7 @@ func TestRotation(t *testing.T) {
 	// By renaming, with the same size and modification time.
 	age(t, path)
 	wantMatch(t, k, keyC, path)
+	rest(k)
 	next := filepath.Join(dir, "next")
 	write(t, next, keyA, 0o600)
 	age(t, next)
@@ -153,6 +165,7 @@ func TestRotation(t *testing.T) {
 	wantMatch(t, k, keyA, path)
 
 	// Permissions and removal count at once too.
+	rest(k)
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +198,35 @@ func TestRotationWithinOneClockStep(t *testing.T) {
 	wantMatch(t, k, keyB, path)
 }
 
+// Some tools rotate a key in place and keep the file's modification time, as rsync --times and cp -p do.
+func TestRotationThatKeepsTheTime(t *testing.T) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
+		t.Skip("only the modification time is known here")
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	write(t, path, keyA, 0o600)
+	age(t, path)
+	k := NewKeys([]string{path})
+	if s := k.files[0].state.Load(); s.settled {
+		t.Error("a file that was written just now counts as one that has not changed for long")
+	}
+	rest(k)
+	read := changeTime(k.files[0].state.Load().info)
+	for now := read; now.Equal(read); { // until the file system's clock has moved
+		write(t, path, keyB, 0o600)
+		if err := os.Chtimes(path, k.files[0].state.Load().info.ModTime(), k.files[0].state.Load().info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now = changeTime(info)
+	}
+	wantMatch(t, k, keyA, "")
+	wantMatch(t, k, keyB, path)
+}
+
 // Kubernetes rotates a secret by moving a link to a folder.
 func TestRotationThroughALink(t *testing.T) {
 	dir := t.TempDir()
@@ -207,6 +249,7 @@ func TestRotationThroughALink(t *testing.T) {
 	path := filepath.Join(dir, "data", "key")
 	k := NewKeys([]string{path})
 	wantMatch(t, k, keyA, path)
+	rest(k)
 	link("new")
 	wantMatch(t, k, keyA, "")
 	wantMatch(t, k, keyB, path)
@@ -245,6 +288,14 @@ func TestComparisonDoesNotStopAtAMatch(t *testing.T) {
 	write(t, paths[3], keyA+"2", 0o600)
 	wantMatch(t, k, keyA, paths[0])
 	wantProblem(t, k, "")
+	// From the moment that another file holds it, and until it does not.
+	rest(k)
+	write(t, paths[3], keyB, 0o600)
+	wantMatch(t, k, keyB, "")
+	wantMatch(t, k, keyA, paths[0])
+	write(t, paths[1], keyA, 0o600)
+	wantMatch(t, k, keyA, "")
+	wantMatch(t, k, keyB, paths[3])
 }
 
 // Under the race detector; and whatever is seen while the file changes, a wrong key never matches.
@@ -281,6 +332,7 @@ func BenchmarkKeysMatch(b *testing.B) {
 		paths = append(paths, path)
 	}
 	k := NewKeys(paths)
+	rest(k)
 	b.ReportAllocs()
 	for _, bm := range []struct{ name, key string }{{"first", keyA + "-0"}, {"last", keyA + "-19"}, {"wrong", keyC}} {
 		b.Run(bm.name, func(b *testing.B) {
