@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -43,16 +44,36 @@ func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error)
 	if err := s.hideUsers(r); err != nil {
 		return nil, errors.Join(err, r.close(before))
 	}
-	r.Sources = make(map[string]workload.Source, len(p.Sources))
-	for name, source := range p.Sources {
-		made, err := newSource(source, r.audience)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("source %s: %w", name, err), r.close(before))
-		}
-		r.sources[name] = &watched{Source: made, audience: r.audience, fresh: source.File != nil}
-		r.Sources[name] = r.sources[name]
+	if err := r.makeSources(before); err != nil {
+		return nil, errors.Join(err, r.close(before))
 	}
 	return r, nil
+}
+
+// makeSources makes what the policy names and before has not.
+func (r *ruleSet) makeSources(before *ruleSet) error {
+	r.Sources = make(map[string]workload.Source, len(r.Policy.Sources))
+	for name, source := range r.Policy.Sources {
+		kept := r.kept(name, before)
+		if kept == nil {
+			made, err := newSource(source, r.audience)
+			if err != nil {
+				return fmt.Errorf("source %s: %w", name, err)
+			}
+			kept = &watched{Source: made, audience: r.audience, fresh: source.File != nil}
+		}
+		r.sources[name], r.Sources[name] = kept, kept
+	}
+	return nil
+}
+
+// kept is the source of that name from before, if another would be made of the same:
+// exchanges may be under way with it, and its connection be open. Else nil.
+func (r *ruleSet) kept(name string, before *ruleSet) *watched {
+	if before == nil || before.audience != r.audience || !reflect.DeepEqual(before.Policy.Sources[name], r.Policy.Sources[name]) {
+		return nil
+	}
+	return before.sources[name]
 }
 
 // hideUsers keeps users' ids out of what is recorded, where the policy says so.
@@ -114,7 +135,10 @@ func (r *ruleSet) close(others *ruleSet) error {
 		r.Users.Close()
 	}
 	var problems []error
-	for _, source := range r.sources {
+	for name, source := range r.sources {
+		if others != nil && others.sources[name] == source {
+			continue
+		}
 		if closer, ok := source.Source.(io.Closer); ok {
 			problems = append(problems, closer.Close())
 		}

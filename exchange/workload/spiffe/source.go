@@ -31,7 +31,7 @@ const (
 
 // Source asks the agent for a JWT-SVID (FetchJWTSVID) at each exchange; that it
 // is fresh is the agent's concern. The first call makes a connection, which the
-// later ones share and Close ends. It implements workload.Source, is safe for
+// later ones share until Close ends it, and the source with it. It implements workload.Source, is safe for
 // concurrent use, and must not be copied.
 type Source struct {
 	// Socket is where the agent listens: unix:///path, the path alone, or
@@ -44,8 +44,9 @@ type Source struct {
 	// Getenv reads a variable. Nil: os.Getenv.
 	Getenv func(string) string
 
-	mu     sync.Mutex // guards client, and is never held across I/O
+	mu     sync.Mutex // guards the rest, and is never held across I/O
 	client *workloadapi.Client
+	closed bool
 }
 
 // Assertion implements workload.Source.
@@ -71,6 +72,9 @@ func (s *Source) Assertion(ctx context.Context) (workload.Assertion, error) {
 	limited, cancel := context.WithTimeout(ctx, requestLimit)
 	defer cancel()
 	svid, err := client.FetchJWTSVID(limited, params)
+	if err != nil && s.over() {
+		return workload.Assertion{}, isClosed()
+	}
 	if err != nil {
 		return workload.Assertion{}, explain(ctx, err)
 	}
@@ -81,16 +85,26 @@ func (s *Source) Assertion(ctx context.Context) (workload.Assertion, error) {
 	return assertion, err
 }
 
-// Close ends the connection. A later Assertion makes a new one.
+// Close ends the connection. An Assertion that is under way, or comes later, fails.
 func (s *Source) Close() error {
 	s.mu.Lock()
 	client := s.client
-	s.client = nil
+	s.client, s.closed = nil, true
 	s.mu.Unlock()
 	if client == nil {
 		return nil
 	}
 	return client.Close()
+}
+
+func (s *Source) over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+func isClosed() *workload.Error {
+	return &workload.Error{Problem: workload.Unavailable, Message: "the SPIFFE source was closed: the policy has another now, or the broker ends", Hint: "ask again"}
 }
 
 // connection returns the shared client. To make one does no I/O: gRPC dials with
@@ -102,6 +116,9 @@ func (s *Source) connection() (*workloadapi.Client, *workload.Error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, isClosed()
+	}
 	if s.client != nil {
 		return s.client, nil
 	}

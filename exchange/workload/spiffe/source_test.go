@@ -61,15 +61,46 @@ func TestOneConnectionForAll(t *testing.T) {
 	if requests, conns := agent.counts(); requests != 16 || conns != 1 {
 		t.Errorf("got %d requests over %d connections, want 16 over 1", requests, conns)
 	}
+}
+
+// What is closed makes no connection again, which nobody would close; and who was
+// waiting for the agent hears why there is no token.
+func TestClosedSource(t *testing.T) {
+	agent := newAgent(t, "RS256")
+	source := agent.source(t)
+	wantSubject(t, source, "first")
+	asked := make(chan struct{})
+	agent.answers(func(ctx context.Context, _ string) (*workloadpb.JWTSVIDResponse, error) {
+		close(asked)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		_, err := source.Assertion(t.Context())
+		wantError(t, err, workload.Unavailable, "was closed")
+	})
+	<-asked
 	for range 2 {
 		if err := source.Close(); err != nil {
 			t.Error(err)
 		}
 	}
-	wantSubject(t, source, "first")
-	if _, conns := agent.counts(); conns != 2 {
-		t.Errorf("got %d connections, want a second one after Close", conns)
+	waiting.Wait()
+	agent.answers(nil)
+	for range 2 {
+		_, err := source.Assertion(t.Context())
+		wantError(t, err, workload.Unavailable, "was closed")
 	}
+	if requests, conns := agent.counts(); requests != 2 || conns != 1 {
+		t.Errorf("got %d requests over %d connections, want 2 over 1", requests, conns)
+	}
+	never := &spiffe.Source{Socket: "unix://" + agent.socket, Audience: entratest.TokenExchangeAudience}
+	if err := never.Close(); err != nil {
+		t.Error(err)
+	}
+	_, err := never.Assertion(t.Context())
+	wantError(t, err, workload.Unavailable, "was closed")
 }
 
 func TestIdentityIsChosen(t *testing.T) {
