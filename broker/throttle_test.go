@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -58,6 +59,33 @@ func TestThrottlingIsNoticedByFew(t *testing.T) {
 		_, err = w.ask(as(t, 20001), vault)
 		check(t, err)
 	})
+}
+
+// When requests hang, whoever asks for the same token joins the one that hangs; however
+// the outage ends, the next one leaves within 15 seconds.
+func TestRecoveryWhereRequestsHang(t *testing.T) {
+	for phase := range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.use(t, "agents:\n  a: {identity: demo, callers: [{tcp: {uids: [20000]}}], allow: {scopes: [graph]}}\n")
+			w.entra.SetBehavior(entratest.Behavior{Hang: true})
+			outage := 40*time.Second + time.Duration(phase)*1700*time.Millisecond
+			began := time.Now()
+			time.AfterFunc(outage, func() { w.entra.SetBehavior(entratest.Behavior{}) })
+			for {
+				ctx, cancel := context.WithTimeout(as(t, 20000), time.Second)
+				_, err := w.ask(ctx, graph)
+				cancel()
+				if err == nil {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			if took := time.Since(began) - outage; took > 15*time.Second {
+				t.Errorf("after an outage of %s: got a token %s later, want 15s at most", outage, took)
+			}
+		})
+	}
 }
 
 // What operators see of Entra's troubles are those of requests that were sent: what is

@@ -1,6 +1,9 @@
 package usertoken_test
 
 import (
+	"fmt"
+	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +53,51 @@ func TestKnownTokenIsCheckedAnew(t *testing.T) {
 		synctest.Wait()
 		verified(t, v, raw)
 	})
+}
+
+// However large the tokens are, what is known of them takes 4 MiB at most; and of the
+// usual ones it is the last 512.
+func TestKnownTokensAreBounded(t *testing.T) {
+	stats := func() (stats runtime.MemStats) {
+		runtime.ReadMemStats(&stats)
+		return stats
+	}
+	heap := func() int {
+		runtime.GC()
+		runtime.GC()
+		return int(stats().HeapAlloc)
+	}
+	for groups, want := range map[int]int{10: 512, 140: 200} {
+		v := newVerifier(t, newPublisher())
+		var raws []string
+		for i := range 600 {
+			ids := make([]string, groups)
+			for g := range ids {
+				ids[g] = fmt.Sprintf("%08x-0000-4000-8000-%012x", i, g)
+			}
+			raws = append(raws, sign(t, header(), set(lasting(), "groups", ids)))
+		}
+		before := heap()
+		for _, raw := range raws {
+			verified(t, v, raw)
+		}
+		if grown := heap() - before; grown > 4<<20 {
+			t.Errorf("tokens of %d bytes take %d KiB, want 4 MiB at most", len(raws[0]), grown>>10)
+		}
+		known := 0
+		for _, raw := range slices.Backward(raws) {
+			mallocs := stats().Mallocs
+			verified(t, v, raw)
+			if stats().Mallocs-mallocs > 40 { // it was read
+				break
+			}
+			known++
+		}
+		if known < want || known > 512 {
+			t.Errorf("tokens of %d bytes: %d are known, want at least %d and at most 512", len(raws[0]), known, want)
+		}
+		runtime.KeepAlive(raws)
+	}
 }
 
 func TestKnownTokenExpires(t *testing.T) {

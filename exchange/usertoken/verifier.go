@@ -49,10 +49,12 @@ type Verifier struct {
 	mu      sync.Mutex // guards the rest; not held while fetching or verifying
 	tenants *simplelru.LRU[string, *keySet]
 	known   *simplelru.LRU[digest, *known]
-	running map[*flight]struct{}
-	closed  bool
-	fetches Fetches
-	idle    sync.WaitGroup // of the running flights
+	// knownBytes is the weight of all that is known.
+	knownBytes int
+	running    map[*flight]struct{}
+	closed     bool
+	fetches    Fetches
+	idle       sync.WaitGroup // of the running flights
 }
 
 // New returns a Verifier or all problems of cfg, joined. It asks nobody anything yet.
@@ -76,18 +78,19 @@ func New(cfg Config) (*Verifier, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	tenants, err := simplelru.NewLRU[string, *keySet](maxTenants, nil)
-	if err != nil {
+	v := &Verifier{cfg: cfg, running: map[*flight]struct{}{}}
+	var err error
+	if v.tenants, err = simplelru.NewLRU[string, *keySet](maxTenants, nil); err != nil {
 		problems = append(problems, err)
 	}
-	seen, err := simplelru.NewLRU[digest, *known](maxKnown, nil)
+	v.known, err = simplelru.NewLRU[digest, *known](maxKnown, func(_ digest, k *known) { v.knownBytes -= k.bytes })
 	if err != nil {
 		problems = append(problems, err)
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
 	}
-	return &Verifier{cfg: cfg, tenants: tenants, known: seen, running: map[*flight]struct{}{}}, nil
+	return v, nil
 }
 
 // Close ends the fetches that are under way and waits for them. Verify fails afterwards,
