@@ -272,6 +272,7 @@ func (p *patience) failed(l leave, failure *Error, last bool) {
 		until := now.Add(p.window(max(at.breaker.inARow, at.newcomers.inARow), failure))
 		at.breaker.shut(l.left.breaker, until, failure)
 		at.newcomers.shut(l.left.newcomers, until, failure)
+		p.releaseOwn(l, now)
 	case !p.shared(l, now):
 		p.blame(l, false).shut(l.left.own, now.Add(p.window(p.own(l.who).inARow, failure)), failure)
 	default:
@@ -334,6 +335,11 @@ func (p *patience) unknown(l leave) {
 	if l.at.newcomers.turn == l.left.newcomers {
 		l.at.newcomers.release(now)
 	}
+	p.releaseOwn(l, now)
+}
+
+// releaseOwn: it was no news of the asker.
+func (p *patience) releaseOwn(l leave, now time.Time) {
 	if own := p.own(l.who); own.turn == l.left.own {
 		own.release(now)
 	}

@@ -593,6 +593,26 @@ func TestOutageOfSomeUsers(t *testing.T) {
 	}
 }
 
+// A probe of one asker that finds no connection has learnt nothing of the asker.
+func TestProbeWithoutAConnection(t *testing.T) {
+	inTime(t, func(t *testing.T, e *entra) {
+		e.server.SetBehavior(entratest.Behavior{Status: 503})
+		e.bad(t, exchange.EntraUnavailable, graph)
+		time.Sleep(time.Second)
+		e.sent.answer = func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }
+		e.bad(t, exchange.EntraUnavailable, graph)
+		for _, scope := range []string{graph, vault} {
+			if got := e.atOnce(t, exchange.EntraUnavailable, scope); got.RetryAfter > time.Second {
+				t.Errorf("%s: got Retry-After %s, want 1s at most", scope, got.RetryAfter)
+			}
+		}
+		time.Sleep(time.Second)
+		e.sent.answer = nil
+		e.server.SetBehavior(well)
+		e.good(t, graph)
+	})
+}
+
 // Where no connection comes about, it does not matter who asks.
 func TestNoConnectionHoldsAll(t *testing.T) {
 	inTime(t, func(t *testing.T, e *entra) {
