@@ -1,17 +1,11 @@
 package exchange
 
 import (
-	"cmp"
-	"crypto/sha256"
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
-
-	"github.com/credfree/credfree/exchange/workload"
 )
 
 const (
@@ -44,7 +38,8 @@ const (
 //	5xx, time-out                 repeated within 200 ms and 800 ms  of this asker: once this one has failed, held
 //	                                                                 back for 1 s doubling to 5 s; then one
 //	                                                                 leaves first. When another asker fails too,
-//	                                                                 of all that failed: the same together; of
+//	                                                                 of all that failed: the same together, and
+//	                                                                 half of it of others than the last; of
 //	                                                                 those that did not: 1 s at a time
 //	no connection                 the same                           of the pair: the same
 //	what is no token answer       repeated once, within 200 ms       as after a 5xx
@@ -85,6 +80,7 @@ type standing struct {
 	breaker   gate      // of the askers that failed themselves
 	newcomers gate      // of the others
 	failed    question  // the last asker to fail since Entra answered anybody; zero for none
+	others    time.Time // when the breaker lets others than that leave, if it is open
 	succeeded time.Time // of the last token; zero before the first
 }
 
@@ -94,17 +90,6 @@ type asker struct {
 	pair   pair
 	user   bool
 	shared bool // others failed with it: the breaker held it, and not this gate
-}
-
-// question is a digest of all that decides a refusal; that of an asker, of all that
-// an outage can be about.
-type question [sha256.Size]byte
-
-type remembered struct {
-	until  time.Time
-	kind   HoldKind
-	inARow int // loops that Entra has seen
-	why    *Error
 }
 
 func newPatience() (*patience, error) {
@@ -143,7 +128,8 @@ func (p *patience) held(a *ask) *heldBack {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.standing(a.pair()).held(now, p.own(a.asker()))
+	who := a.asker()
+	return p.standing(a.pair()).held(now, who, p.own(who))
 }
 
 // admit lets a request leave, or answers it.
@@ -153,7 +139,7 @@ func (p *patience) admit(a *ask, q question) (leave, *heldBack) {
 	defer p.mu.Unlock()
 	at, who := p.standing(a.pair()), a.asker()
 	own := p.own(who)
-	if h := at.held(now, own); h != nil {
+	if h := at.held(now, who, own); h != nil {
 		return leave{}, h
 	}
 	if known, ok := p.refusals.Get(q); ok && now.Before(known.until) {
@@ -203,13 +189,18 @@ func (s *standing) outage(own *asker) *gate {
 	return &s.breaker
 }
 
-func (s *standing) held(now time.Time, own *asker) *heldBack {
+func (s *standing) held(now time.Time, who question, own *asker) *heldBack {
 	if s.throttle.holds(now) {
 		return s.throttle.answer(Throttled, now)
 	}
-	g := &own.gate
-	if other := s.outage(own); other.until.After(own.until) {
-		g = other
+	g, broken := &own.gate, *s.outage(own)
+	if own.inARow > 0 && !broken.probing && s.failed != (question{}) && s.failed != who {
+		// The last to fail comes after the others, or its trouble could be theirs
+		// for ever.
+		broken.until = s.others
+	}
+	if broken.until.After(own.until) {
+		g = &broken
 	}
 	if g.holds(now) {
 		return g.answer(BreakerOpen, now)
@@ -272,13 +263,18 @@ func (p *patience) failed(l leave, failure *Error, last bool) {
 		until := now.Add(p.window(max(at.breaker.inARow, at.newcomers.inARow), failure))
 		at.breaker.shut(l.left.breaker, until, failure)
 		at.newcomers.shut(l.left.newcomers, until, failure)
+		at.failed = question{}
 		p.releaseOwn(l, now)
 	case !p.shared(l, now):
 		p.blame(l, false).shut(l.left.own, now.Add(p.window(p.own(l.who).inARow, failure)), failure)
 	default:
 		p.blame(l, true).shut(l.left.own, now, failure)
 		if !l.newcomer || at.breaker.inARow == 0 {
-			at.breaker.shut(l.left.breaker, now.Add(p.window(at.breaker.inARow, failure)), failure)
+			window := p.window(at.breaker.inARow, failure)
+			if at.breaker.turn == l.left.breaker {
+				at.failed, at.others = l.who, now.Add(window/2)
+			}
+			at.breaker.shut(l.left.breaker, now.Add(window), failure)
 		}
 		if l.newcomer {
 			at.newcomers.shut(l.left.newcomers, now.Add(p.window(0, failure)), failure)
@@ -307,7 +303,7 @@ func (p *patience) shared(l leave, now time.Time) bool {
 func (p *patience) blame(l leave, shared bool) *gate {
 	known, ok := p.failing.Get(l.who)
 	if !ok {
-		known = &asker{pair: l.ask.pair(), user: l.ask.userName() != ""}
+		known = &asker{pair: l.ask.pair(), user: l.ask.want.kind == Delegated}
 		p.failing.Add(l.who, known)
 	}
 	known.shared = shared
@@ -343,63 +339,4 @@ func (p *patience) releaseOwn(l leave, now time.Time) {
 	if own := p.own(l.who); own.turn == l.left.own {
 		own.release(now)
 	}
-}
-
-// remember keeps a copy of a refusal.
-func (p *patience) remember(q question, failure *Error, keep time.Duration) {
-	kept := *failure
-	until := time.Now().Add(keep)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.refusals.Add(q, remembered{until: until, kind: Remembered, why: &kept})
-}
-
-// looped: Entra sees a loop of this very request, which is nobody else's. It
-// completes failure.RetryAfter.
-func (p *patience) looped(q question, failure *Error) {
-	now := time.Now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	known, ok := p.refusals.Get(q)
-	if !ok || known.kind != Throttled || now.Sub(known.until) > throttleMost {
-		known = remembered{kind: Throttled}
-	}
-	if failure.RetryAfter == 0 {
-		failure.RetryAfter = doubled(throttleFirst, throttleMost, known.inARow)
-	}
-	kept := *failure
-	known.until, known.inARow, known.why = now.Add(failure.RetryAfter), known.inARow+1, &kept
-	p.refusals.Add(q, known)
-}
-
-func (r remembered) answer(now time.Time) *heldBack {
-	why := *r.why
-	if r.kind == Throttled {
-		why.RetryAfter = r.until.Sub(now)
-	}
-	return &heldBack{r.kind, &why}
-}
-
-// question digests an ask, with whose token is expected. The proof is in it by its issuer and
-// subject, which do not change when it is replaced; a user's is in it whole.
-func (a *ask) question(assertion workload.Assertion) question {
-	scopes := slices.Sorted(slices.Values(a.scopes))
-	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q %q %q %q %q %q %q %q %q", a.pair(), a.want.tenant, a.want.objectID, a.grant, scopes, a.claims, a.path, assertion.Issuer, assertion.Subject,
-		a.user.Token.Reveal(), a.user.Session.Reveal(), a.agentUser.Username, a.agentUser.ObjectID))
-}
-
-// asker digests whom an outage can be about: a user, whatever is asked for, or else
-// the scopes. Claims are not in it, which a caller can make up.
-func (a *ask) asker() question {
-	user := a.userName()
-	var scopes []string
-	if user == "" {
-		scopes = slices.Sorted(slices.Values(a.scopes))
-	}
-	return sha256.Sum256(fmt.Appendf(nil, "%q %q %q %q %q", a.pair(), a.grant, a.path, user, scopes))
-}
-
-// userName is what tells a user from others; "" for none.
-func (a *ask) userName() string {
-	return cmp.Or(a.user.ObjectID, a.user.Token.Reveal(), a.user.Session.Reveal(), a.agentUser.ObjectID, a.agentUser.Username)
 }
