@@ -26,6 +26,7 @@ func healthcheckCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "url", Usage: "`URL` of the broker's admin listener", Value: defaultAdminURL, EnvVars: []string{"CREDFREE_ADMIN_URL"}},
 			&cli.BoolFlag{Name: "live", Usage: "ask only whether it runs"},
 			&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for the answer", Value: 3 * time.Second},
+			&cli.DurationFlag{Name: "wait", Usage: "how long to go on asking a broker that is not ready yet"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c); err != nil {
@@ -35,8 +36,27 @@ func healthcheckCommand(std stdio) *cli.Command {
 			if c.Bool("live") {
 				path = "/healthz"
 			}
-			return healthcheck(c, std, strings.TrimRight(c.String("url"), "/")+path)
+			return untilReady(c, func() error { return healthcheck(c, std, strings.TrimRight(c.String("url"), "/")+path) })
 		},
+	}
+}
+
+// askAgain is how long a broker that is not ready is left alone.
+const askAgain = 100 * time.Millisecond
+
+// untilReady asks until the answer is good, for as long as --wait says.
+func untilReady(c *cli.Context, ask func() error) error {
+	for deadline := time.Now().Add(c.Duration("wait")); ; {
+		err := ask()
+		f, _ := errors.AsType[*failure](err)
+		if err == nil || f != nil && f.code == exitUsage || !time.Now().Before(deadline) {
+			return err
+		}
+		select {
+		case <-c.Context.Done():
+			return err
+		case <-time.After(askAgain):
+		}
 	}
 }
 
