@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -201,13 +202,32 @@ func showKeep(w io.Writer, s *service, dir string) error {
 
   curl --unix-socket %[1]s/reporter.sock %[2]s%[3]s http://localhost/oauth2/token
   curl --unix-socket %[1]s/archivist.sock %[2]s%[3]s http://localhost/oauth2/token
-  credfree token --socket %[1]s/assistant.sock --scope %[6]s --user-token %[1]s/agent-user-token
+  %[7]s token --socket %[1]s/assistant.sock --scope %[6]s --user-token %[1]s/agent-user-token
   curl %[2]s%[3]s http://%[4]s/oauth2/token
-  credfree watch --admin http://%[5]s
+  %[7]s watch --admin http://%[5]s
   curl http://%[5]s/readyz
   curl http://%[5]s/metrics
-`, dir, form, graphScope, s.agentsAddr(), s.adminAddr(), userScope)
+`, dir, form, graphScope, s.agentsAddr(), s.adminAddr(), userScope, callable())
 	return err
+}
+
+// callable is how this program can be called from another terminal: by its name
+// where that finds it, else, as under go run, by its path.
+func callable() string {
+	path, err := os.Executable()
+	if err != nil {
+		return "credfree"
+	}
+	if found, err := exec.LookPath("credfree"); err == nil && sameFile(found, path) {
+		return "credfree"
+	}
+	return path
+}
+
+func sameFile(a, b string) bool {
+	one, err1 := os.Stat(a)
+	other, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(one, other)
 }
 
 func dash(s string) string {

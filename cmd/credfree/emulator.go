@@ -63,8 +63,8 @@ func emulate(c *cli.Context, std stdio) error {
 	if err := lab.write("credfree.yaml", lab.header()+anyProcess()); err != nil {
 		return errors.Join(err, lab.host.Close())
 	}
-	if _, err := fmt.Fprintf(std.out, "ready: Entra emulator at %s (APIs %s, management %s), never for production; next: credfree serve --config %s\n",
-		lab.host.URL, lab.host.APIURL, lab.host.ManagementURL, filepath.Join(dir, "credfree.yaml")); err != nil {
+	if _, err := fmt.Fprintf(std.out, "ready: Entra emulator at %s (APIs %s, management %s), never for production; next: %s serve --config %s\n",
+		lab.host.URL, lab.host.APIURL, lab.host.ManagementURL, callable(), filepath.Join(dir, "credfree.yaml")); err != nil {
 		return errors.Join(err, lab.host.Close())
 	}
 	return errors.Join(lab.keepFresh(c.Context), lab.host.Close())

@@ -53,7 +53,7 @@ func untilReady(c *cli.Context, ask func() error) error {
 			return err
 		}
 		select {
-		case <-c.Context.Done():
+		case <-c.Done():
 			return err
 		case <-time.After(askAgain):
 		}
