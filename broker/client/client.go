@@ -155,7 +155,8 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // Token asks for an access token of the agent itself or, with a UserToken, to
 // act for that user (RFC 8693). The error is an *Error when the broker refused,
-// an *UnreachableError when none answered, within a minute at most.
+// an *UnreachableError when none answered, within a minute at most, and neither when
+// ctx was canceled.
 func (c *Client) Token(ctx context.Context, req TokenRequest) (Token, error) {
 	ctx, stop := context.WithTimeoutCause(ctx, patience, fmt.Errorf("nothing came for %s: something else listens there, or it hangs", patience))
 	defer stop()
@@ -191,12 +192,12 @@ func (c *Client) send(req *http.Request) (token Token, err error) {
 		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err
 		}
-		return Token{}, &UnreachableError{Where: c.where(), Err: err}
+		return Token{}, c.unanswered(req.Context(), err)
 	}
 	defer func() { err = errors.Join(err, resp.Body.Close()) }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
 	if err != nil {
-		return Token{}, &UnreachableError{Where: c.where(), Err: err}
+		return Token{}, c.unanswered(req.Context(), err)
 	}
 	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/json" {
@@ -217,6 +218,15 @@ func (c *Client) send(req *http.Request) (token Token, err error) {
 	}
 	token.IssuanceID = resp.Header.Get(IssuanceHeader)
 	return token, nil
+}
+
+// unanswered is the error when no answer came: who gave up asking says nothing of
+// the broker.
+func (c *Client) unanswered(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("asking the broker at %s: %w", c.where(), context.Canceled)
+	}
+	return &UnreachableError{Where: c.where(), Err: err}
 }
 
 func (c *Client) where() string {

@@ -1,7 +1,9 @@
 package client_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -138,6 +140,44 @@ func TestNobodyThere(t *testing.T) {
 	for _, url := range []string{"https://127.0.0.1", "ftp://x", "127.0.0.1:7400", "http://user@x", "http://x?y=z"} {
 		if _, err := client.New(client.Config{URL: url}); err == nil {
 			t.Errorf("URL %q was accepted", url)
+		}
+	}
+}
+
+// Who gives up has not found out that there is no broker; whose time is up has.
+func TestGivingUp(t *testing.T) {
+	asked := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		if r.URL.Path != client.TokenPath { // the answer begins, and goes no further
+			w.Header().Set("Content-Length", "7")
+			w.(http.Flusher).Flush()
+		}
+		select {
+		case asked <- struct{}{}:
+			<-r.Context().Done()
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	for name, url := range map[string]string{"before the answer": server.URL, "within it": server.URL + "/slow"} {
+		c, err := client.New(client.Config{URL: url})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-asked; cancel() }()
+		_, err = c.Token(ctx, client.TokenRequest{Scope: "s"})
+		if _, ok := errors.AsType[*client.UnreachableError](err); ok || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want that it was canceled", name, err)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
+		_, err = c.Token(ctx, client.TokenRequest{Scope: "s"})
+		cancel()
+		if _, ok := errors.AsType[*client.UnreachableError](err); !ok || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: got %v, want that none answers in time", name, err)
 		}
 	}
 }
