@@ -49,8 +49,11 @@ func emulate(c *cli.Context, std stdio) error {
 	if lifetime < 10*time.Second {
 		return fail(exitUsage, fmt.Errorf("workload tokens that live %s cannot be kept fresh", lifetime), "give them ten seconds at least")
 	}
-	tenants, err := readTenants(c.String("directory"))
-	if err != nil {
+	var tenants []entratest.Tenant
+	if err := unlessInterrupted(c.Context, func() (err error) {
+		tenants, err = readTenants(c.String("directory"))
+		return err
+	}); err != nil {
 		return err
 	}
 	lab, err := startLab(labConfig{

@@ -16,6 +16,7 @@ import (
 
 	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/peer"
+	"github.com/credfree/credfree/broker/policy"
 )
 
 // execCommand is told which signals this process was to ignore when it started.
@@ -64,8 +65,11 @@ func execute(c *cli.Context, std stdio) (err error) {
 	if err != nil {
 		return err
 	}
-	p, _, err := readPolicy(c.String("config"), "")
-	if err != nil {
+	var p *policy.Policy
+	if err := unlessInterrupted(c.Context, func() (err error) {
+		p, _, err = readPolicy(c.String("config"), "")
+		return err
+	}); err != nil {
 		return err
 	}
 	played, err := castAs(p, c.String("agent"), c.String("identity"), ownUID())

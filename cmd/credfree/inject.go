@@ -53,13 +53,12 @@ type webhook struct {
 }
 
 func runWebhook(c *cli.Context, std stdio) (err error) {
-	text, err := os.ReadFile(c.String("config"))
-	if err != nil {
-		return fail(exitError, err, "the chart makes this file")
-	}
-	cfg, err := inject.ParseConfig(text)
-	if err != nil {
-		return fail(exitError, err)
+	var cfg inject.Config
+	if err := unlessInterrupted(c.Context, func() (err error) {
+		cfg, err = readInjectConfig(c.String("config"))
+		return err
+	}); err != nil {
+		return err
 	}
 	level, err := logLevel(c)
 	if err != nil {
@@ -89,6 +88,18 @@ func runWebhook(c *cli.Context, std stdio) (err error) {
 		log.Warn("some telemetry was not exported before the end")
 	}
 	return err
+}
+
+func readInjectConfig(path string) (inject.Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return inject.Config{}, fail(exitError, err, "the chart makes this file")
+	}
+	cfg, err := inject.ParseConfig(text)
+	if err != nil {
+		return inject.Config{}, fail(exitError, err)
+	}
+	return cfg, nil
 }
 
 func (w *webhook) assemble(cfg inject.Config, telemetry *telemetry) error {

@@ -44,6 +44,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	for _, command := range app.Commands {
 		command.OnUsageError = usageError
 		command.HideHelpCommand = true
+		switch command.Name {
+		case "demo", "serve", "emulator", "exec", "watch", "inject": // end in order, when ctx does
+		default:
+			command.Action = endsAtOnce(command.Action)
+			for _, sub := range command.Subcommands {
+				sub.Action = endsAtOnce(sub.Action)
+			}
+		}
 	}
 	return report(stderr, app.RunContext(ctx, args))
 }
@@ -59,6 +67,7 @@ const (
 	exitDenied      = 3
 	exitEntra       = 4
 	exitUnreachable = 5
+	exitInterrupted = 130 // as shells say of what SIGINT has ended
 )
 
 // failure is an error with what to do about it.

@@ -65,9 +65,14 @@ func TestReadmeListsTheAuditFields(t *testing.T) {
 	}
 }
 
+// readmePolicy is the policy that README.md shows.
+func readmePolicy(t *testing.T) string {
+	t.Helper()
+	return strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(section(t, "policy")), "```yaml\n"), "```")
+}
+
 func TestReadmePolicyIsValid(t *testing.T) {
-	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(section(t, "policy")), "```yaml\n"), "```")
-	p, err := policy.Parse("README.md", []byte(text))
+	p, err := policy.Parse("README.md", []byte(readmePolicy(t)))
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
 		t.Fatalf("the policy of README.md is wrong:\n%s", problems)
 	}
@@ -98,8 +103,7 @@ func TestReadmeFlowIsTrue(t *testing.T) {
 
 // The refusals are what agents of the policy above them are told.
 func TestReadmeRefusalsAreTrue(t *testing.T) {
-	text := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(section(t, "policy")), "```yaml\n"), "```")
-	p, err := policy.Parse("README.md", []byte(text))
+	p, err := policy.Parse("README.md", []byte(readmePolicy(t)))
 	check(t, err)
 	var want []string
 	for _, r := range []policy.Request{

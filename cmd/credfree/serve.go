@@ -72,8 +72,13 @@ func serve(c *cli.Context, std stdio) (err error) {
 	log, flush := newLogger(std.err, level)
 	defer func() { err = sayable(err, flush()) }()
 	outlivePipes()
-	p, watched, ceilingErr, err := startPolicy(path, found.text, c.String("ceiling"), os.Getenv)
-	if err != nil {
+	var p *policy.Policy
+	var watched *policyWatch
+	var ceilingErr error
+	if err := unlessInterrupted(c.Context, func() (err error) {
+		p, watched, ceilingErr, err = startPolicy(path, found.text, c.String("ceiling"), os.Getenv)
+		return err
+	}); err != nil {
 		return err
 	}
 	tellPolicy(log, p)
