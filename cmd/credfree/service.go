@@ -195,7 +195,25 @@ func (s *service) open() error {
 	agents, err1 := peer.ListenLoopback(s.cfg.listen)
 	operators, err2 := peer.ListenLoopback(s.cfg.adminListen)
 	s.tcp = [2]net.Listener{agents, operators}
-	return errors.Join(err1, err2, s.openSockets(s.rules.Sockets))
+	err3 := s.openSockets(s.rules.Sockets)
+	err := errors.Join(err1, err2, err3)
+	if err == nil {
+		return nil
+	}
+	var hints []string
+	for _, failed := range []struct {
+		err  error
+		hint string
+	}{
+		{err1, "name another loopback address for agents with --listen; 127.0.0.1:0 is any free port"},
+		{err2, "name another loopback address for operators with --admin-listen; 127.0.0.1:0 is any free port"},
+		{err3, "name a folder for the agents' sockets that this user may write to with --socket-dir; it is made if it is not there"},
+	} {
+		if failed.err != nil {
+			hints = append(hints, failed.hint)
+		}
+	}
+	return fail(exitError, err, hints...)
 }
 
 func (s *service) closeListeners() error {
