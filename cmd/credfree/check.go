@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,7 +30,7 @@ func formatFlag(formats ...string) *cli.StringFlag {
 func formatOf(c *cli.Context, formats ...string) (string, error) {
 	format := c.String("format")
 	if !slices.Contains(formats, format) {
-		return "", fail(exitUsage, fmt.Errorf("format %q is not one of %s", format, strings.Join(formats, ", ")))
+		return "", fail(exitUsage, fmt.Errorf("format %q is not one of %s", format, strings.Join(formats, ", ")), "without --format it is "+formats[0])
 	}
 	return format, nil
 }
@@ -110,10 +111,21 @@ func checkEnvironment(c *cli.Context, std stdio) error {
 func parsePolicy(path string, options policy.Options) (*policy.Policy, []byte, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), "name it with --config FILE; credfree emulator --dir DIR writes one to start from")
+		return nil, nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), policyHint(err))
 	}
 	p, err := policy.ParseWith(path, data, options)
 	return p, data, err
+}
+
+// policyHint says what to do about a policy that cannot be read.
+func policyHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EISDIR):
+		return "this is a folder: name the file in it"
+	case errors.Is(err, os.ErrPermission):
+		return "let the user who runs credfree read the file, and enter the folders above it"
+	}
+	return "name it with --config FILE; credfree emulator --dir DIR writes one to start from"
 }
 
 // problemsFailure prints each problem with its hint behind it.
@@ -122,7 +134,11 @@ func problemsFailure(problems policy.Problems) error {
 	var hints []string
 	for _, problem := range problems {
 		lines = append(lines, errors.New(problem.String()))
-		if problem.Hint != "" {
+		switch {
+		case problem.Hint == "":
+		case problem.Line == 0: // about the file as a whole
+			hints = append(hints, problem.Hint)
+		default:
 			hints = append(hints, fmt.Sprintf("line %d: %s", problem.Line, problem.Hint))
 		}
 	}
