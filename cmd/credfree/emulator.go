@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,16 +26,41 @@ func emulatorCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "issuer-listen", Usage: "loopback `ADDRESS` of the workload token issuer (default: a free port, kept in the folder)"},
 			&cli.StringFlag{Name: "manage-listen", Usage: "loopback `ADDRESS` of the management endpoint: what was asked, hostility, keys (default: a free port)"},
 			&cli.StringFlag{Name: "directory", Usage: "`FILE` of further tenants, in YAML, beside the demo's"},
-			&cli.DurationFlag{Name: "token-lifetime", Usage: "how long access tokens live (default: 60 to 90 minutes at random, as Entra's)"},
+			&cli.DurationFlag{Name: "token-lifetime", Usage: "how long access tokens live", DefaultText: "60 to 90 minutes at random, as Entra's"},
 			&cli.DurationFlag{Name: "workload-token-lifetime", Usage: "how long workload tokens live; the file is replaced at half of it", Value: time.Hour},
 		},
 		Action: func(c *cli.Context) error {
 			if err := flagsOnly(c, "dir"); err != nil {
 				return err
 			}
+			if err := emulatorFlags(c); err != nil {
+				return err
+			}
 			return emulate(c, std)
 		},
 	}
+}
+
+// emulatorFlags refuses what no emulator runs with.
+func emulatorFlags(c *cli.Context) error {
+	for _, name := range []string{"listen", "issuer-listen", "manage-listen"} {
+		if address := c.String(name); address != "" && !onLoopback(address) {
+			return fail(exitUsage, fmt.Errorf("--%s %q is not loopback", name, address), "write 127.0.0.1:PORT; port 0 is any free one")
+		}
+	}
+	if lifetime := c.Duration("token-lifetime"); lifetime < 0 {
+		return fail(exitUsage, fmt.Errorf("access tokens cannot live %s", lifetime), "give a time like 10m with --token-lifetime, or leave it out")
+	}
+	if lifetime := c.Duration("workload-token-lifetime"); lifetime < 10*time.Second {
+		return fail(exitUsage, fmt.Errorf("workload tokens that live %s cannot be kept fresh", lifetime), "give them ten seconds at least")
+	}
+	return nil
+}
+
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 func emulate(c *cli.Context, std stdio) error {
@@ -45,10 +71,6 @@ func emulate(c *cli.Context, std stdio) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fail(exitError, fmt.Errorf("the folder cannot be made: %w", err), "name another with --dir")
 	}
-	lifetime := c.Duration("workload-token-lifetime")
-	if lifetime < 10*time.Second {
-		return fail(exitUsage, fmt.Errorf("workload tokens that live %s cannot be kept fresh", lifetime), "give them ten seconds at least")
-	}
 	var tenants []entratest.Tenant
 	if err := unlessInterrupted(c.Context, func() (err error) {
 		tenants, err = readTenants(c.String("directory"))
@@ -58,7 +80,7 @@ func emulate(c *cli.Context, std stdio) error {
 	}
 	lab, err := startLab(labConfig{
 		dir: dir, listen: c.String("listen"), issuerListen: c.String("issuer-listen"), manageListen: cmp.Or(c.String("manage-listen"), anyPort),
-		tenants: tenants, tokenLifetime: c.Duration("token-lifetime"), workloadLifetime: lifetime,
+		tenants: tenants, tokenLifetime: c.Duration("token-lifetime"), workloadLifetime: c.Duration("workload-token-lifetime"),
 	})
 	if err != nil {
 		return err
