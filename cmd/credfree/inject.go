@@ -73,7 +73,7 @@ func runWebhook(c *cli.Context, std stdio) (err error) {
 	}
 	w := &webhook{log: log, linger: c.Duration("linger")}
 	if w.certificate, err = inject.LoadCertificate(c.String("tls-cert"), c.String("tls-key")); err != nil {
-		return fail(exitError, err)
+		return fail(exitError, err, "name a certificate and the key that belongs to it, in PEM, with --tls-cert and --tls-key")
 	}
 	if err := w.assemble(cfg, telemetry); err != nil {
 		return err
@@ -97,7 +97,7 @@ func readInjectConfig(path string) (inject.Config, error) {
 	}
 	cfg, err := inject.ParseConfig(text)
 	if err != nil {
-		return inject.Config{}, fail(exitError, err)
+		return inject.Config{}, fail(exitError, fmt.Errorf("%s: %w", path, err), "the chart makes this file; the fields are those of inject.Config: go doc github.com/credfree/credfree/broker/inject.Config")
 	}
 	return cfg, nil
 }
