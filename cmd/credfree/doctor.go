@@ -40,6 +40,9 @@ func doctorCommand(std stdio) *cli.Command {
 				credentials: c.Bool("credentials"), format: c.String("format"),
 				socketDir: c.String("socket-dir"), socketFolders: c.Bool("socket-folders"), pod: c.String("pod"), container: c.String("container"),
 			}
+			if options.pod != "" && c.Bool("in-pod") {
+				return fail(exitUsage, errors.New("--pod and --in-pod exclude each other"), "--in-pod looks at the pod around this process, --pod at a manifest")
+			}
 			if options.pod != "" {
 				if err := flagsOnly(c); err != nil {
 					return err
@@ -67,7 +70,7 @@ type doctorOptions struct {
 
 func (o doctorOptions) checkFormat() error {
 	if o.format != "text" && o.format != "json" {
-		return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", o.format))
+		return fail(exitUsage, fmt.Errorf("format %q is neither text nor json", o.format), "without --format it is text")
 	}
 	return nil
 }

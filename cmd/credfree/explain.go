@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -26,11 +27,7 @@ func explainCommand(std stdio) *cli.Command {
 			formatFlag("text", "json"),
 		}, userFlags()...),
 		Action: func(c *cli.Context) error {
-			needed := []string{"config", "agent", "scope"}
-			if c.IsSet("api") {
-				needed = needed[:2]
-			}
-			if err := flagsOnly(c, needed...); err != nil {
+			if err := askedOnce(c); err != nil {
 				return err
 			}
 			format, err := formatOf(c, "text", "json")
@@ -59,6 +56,25 @@ func explainCommand(std stdio) *cli.Command {
 			return err
 		},
 	}
+}
+
+// askedOnce refuses flags that are missing, and those that nothing would come of.
+func askedOnce(c *cli.Context) error {
+	call := c.IsSet("api")
+	needed := []string{"config", "agent", "scope"}
+	if call {
+		needed = needed[:2]
+	}
+	if err := flagsOnly(c, needed...); err != nil {
+		return err
+	}
+	switch {
+	case call && c.IsSet("scope"):
+		return fail(exitUsage, errors.New("--api and --scope exclude each other"), "a call is made with the scopes that the policy names for the API")
+	case !call && (c.IsSet("method") || c.IsSet("path")):
+		return fail(exitUsage, errors.New("--method and --path describe no call"), "add --api NAME instead of --scope")
+	}
+	return nil
 }
 
 // explain asks the policy what serve would ask it. A user's token is verified

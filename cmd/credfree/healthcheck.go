@@ -62,8 +62,8 @@ func untilReady(c *cli.Context, ask func() error) error {
 
 func healthcheck(c *cli.Context, std stdio, url string) error {
 	req, err := http.NewRequestWithContext(c.Context, http.MethodGet, url, nil)
-	if err != nil {
-		return fail(exitUsage, err)
+	if err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "" {
+		return fail(exitUsage, fmt.Errorf("URL %q is not one like %s", c.String("url"), defaultAdminURL), "give the address for operators, with its scheme")
 	}
 	// A probe asks this host, whatever the environment says about proxies.
 	probe := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: c.Duration("timeout")}
@@ -81,7 +81,8 @@ func healthcheck(c *cli.Context, std stdio, url string) error {
 	}
 	var state admin.State
 	if json.Unmarshal(body, &state) != nil || len(state.Parts) == 0 {
-		return fail(exitError, fmt.Errorf("the answer has status %d and is not a broker's", resp.StatusCode))
+		return fail(exitError, fmt.Errorf("the answer has status %d and is not that of a broker's admin listener", resp.StatusCode),
+			"is "+c.String("url")+" the address for operators? serve --admin-listen says it, and without that it is "+defaultAdminURL+"; agents have another")
 	}
 	return notReady(state)
 }

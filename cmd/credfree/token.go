@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -22,7 +24,7 @@ func tokenCommand(std stdio) *cli.Command {
 			}
 			format := c.String("format")
 			if format != "token" && format != "json" {
-				return fail(exitUsage, fmt.Errorf("format %q is neither token nor json", format))
+				return fail(exitUsage, fmt.Errorf("format %q is neither token nor json", format), "without --format it is token")
 			}
 			token, err := askForToken(c)
 			if err != nil {
@@ -53,9 +55,12 @@ func tokenFlags() []cli.Flag {
 
 // askForToken asks the broker. Its error has the exit code and the hints.
 func askForToken(c *cli.Context) (client.Token, error) {
+	if given(c, "url", "CREDFREE_URL") && given(c, "socket", "CREDFREE_SOCKET") {
+		return client.Token{}, fail(exitUsage, errors.New("--url and --socket exclude each other"), "one is the broker's address over TCP, the other the agent's own socket")
+	}
 	asker, err := client.New(client.Config{URL: c.String("url"), Socket: c.String("socket"), KeyFile: c.String("key-file")})
 	if err != nil {
-		return client.Token{}, fail(exitUsage, err)
+		return client.Token{}, fail(exitUsage, err, "give the address for agents with --url, as http://127.0.0.1:7400; a unix socket with --socket")
 	}
 	req := client.TokenRequest{Scope: c.String("scope"), Agent: c.String("agent"), Identity: c.String("identity"), Claims: c.String("claims")}
 	if path := c.String("user-token"); path != "" {
@@ -70,10 +75,18 @@ func askForToken(c *cli.Context) (client.Token, error) {
 	return token, nil
 }
 
+// given reports whether a flag was written out, not taken from its variable.
+func given(c *cli.Context, flag, variable string) bool {
+	return c.IsSet(flag) && c.String(flag) != os.Getenv(variable)
+}
+
 // refused gives a broker's refusal its exit code and its hints.
 func refused(err error) error {
 	if _, ok := errors.AsType[*client.UnreachableError](err); ok {
 		return fail(exitUnreachable, err, "start one with: credfree serve --config FILE, or say where it is with --url or --socket")
+	}
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return fail(exitError, err, "name a file with the agent's key that this user may read, with --key-file")
 	}
 	var refusal *client.Error
 	if !errors.As(err, &refusal) {
