@@ -22,7 +22,7 @@ type API struct {
 var (
 	methods = []string{"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 	apiForm = fieldsOf(
-		required("baseURL", anyText, "https URL that every path is below; http for this machine only."),
+		required("baseURL", matching(baseURLPattern), "https URL that every path is below; http for this machine only."),
 		required("scopes", some(scopeText), "Scopes of the token that the API wants, all of one resource."),
 		optional("methods", some(oneOf(methods...)), "HTTP methods that may be used; any when absent."),
 		optional("paths", some(matching(apiPathForm.String())), "Paths below baseURL that may be called, exact or ending in /*; any when absent."),
@@ -96,6 +96,9 @@ func (r *reader) api(e entry, cloud *Cloud) API {
 // apiPathForm has no segment that begins with a dot, none that is empty, and
 // an asterisk as the last one only.
 var apiPathForm = patternOf(`^(/|(/[A-Za-z0-9_~!$&'()+,;=:@-][A-Za-z0-9._~!$&'()+,;=:@-]*)+|(/[A-Za-z0-9_~!$&'()+,;=:@-][A-Za-z0-9._~!$&'()+,;=:@-]*)*/\*)$`)
+
+// baseURLPattern is what a schema can say of what baseURL reads.
+const baseURLPattern = `^(https://[^/?#@\s]+|http://(localhost|127\.[0-9.]+|\[[^\]/?#@\s]+\])(:[0-9]*)?)(/[^?#*%\s]*[^?#*%/\s])?$`
 
 // baseURL reads where an API is: tokens are sent there.
 func (r *reader) baseURL(at place) string {

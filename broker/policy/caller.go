@@ -18,9 +18,9 @@ var (
 		optional("uids", uidList, "The peer runs as one of these user ids."),
 		optional("keyFile", anyText, "The peer presents the key in this file; a relative path is relative to the policy file."),
 		optional("any", trueFalse, "Any local process is the agent: not beside uids or keyFile, and warned about."),
-	)
+	).notEmpty()
 	callerForm = fieldsOf(
-		optional("socket", anyText, "Unix socket of this agent alone: a bare file name, or an absolute path."),
+		optional("socket", matching(`^([A-Za-z0-9_-][A-Za-z0-9._-]{0,62}|/.+)$`), "Unix socket of this agent alone: a bare file name, or an absolute path."),
 		optional("uids", uidList, "The peer at the socket runs as one of these user ids."),
 		optional("tcp", tcpForm, "Loopback TCP, with who the peer has to be."),
 	).exactlyOne("socket", "tcp")

@@ -64,7 +64,7 @@ var (
 		required("version", form{Const: 1}, "Version of the form of this file."),
 		optional("clouds", some(oneOf(cloudNames()...)), "Clouds whose Entra may be asked; any when absent."),
 		optional("authorities", some(matching(originForm.String())), "Origins of token endpoints, for the cloud custom; needed where clouds lists it."),
-		optional("tenants", some(anyText), "Tenants that identities may be of, as policies write them; any when absent."),
+		optional("tenants", some(tenantForm), "Tenants that identities may be of, as policies write them; any when absent."),
 		optional("clientIDs", some(guid), "Client IDs that tokens may be issued to: of applications, agent identities and managed identities; any when absent."),
 		optional("apiHosts", some(matching(hostForm.String())), "Hosts, with their ports where they are not https's, that the broker may call with a token; any when absent."),
 		optional("allow", atMostForm, "Scopes that may be granted, to agents for themselves and for users; any when absent."),

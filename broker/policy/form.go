@@ -19,12 +19,14 @@ type form struct {
 	Default     any      `json:"default,omitempty"`
 
 	Pattern   string `json:"pattern,omitempty"`
+	MinLength int    `json:"minLength,omitempty"`
 	MaxLength int    `json:"maxLength,omitempty"`
 	Minimum   *int64 `json:"minimum,omitempty"`
 	Maximum   *int64 `json:"maximum,omitempty"`
 
-	Items    *form `json:"items,omitempty"`
-	MinItems int   `json:"minItems,omitempty"`
+	Items       *form   `json:"items,omitempty"`
+	PrefixItems []*form `json:"prefixItems,omitempty"`
+	MinItems    int     `json:"minItems,omitempty"`
 
 	Properties           map[string]*form `json:"properties,omitempty"`
 	PropertyNames        *form            `json:"propertyNames,omitempty"`
@@ -34,6 +36,7 @@ type form struct {
 	MaxProperties        *int             `json:"maxProperties,omitempty"`
 	OneOf                []*form          `json:"oneOf,omitempty"`
 	AnyOf                []*form          `json:"anyOf,omitempty"`
+	Not                  *form            `json:"not,omitempty"`
 }
 
 // field is one field of a mapping.
@@ -75,6 +78,12 @@ func oneKind(kinds ...field) form {
 	return f
 }
 
+// notEmpty wants one of the fields at least.
+func (f form) notEmpty() form {
+	f.MinProperties = 1
+	return f
+}
+
 // exactlyOne lets a mapping have one of the named fields.
 func (f form) exactlyOne(names ...string) form {
 	for _, name := range names {
@@ -102,11 +111,11 @@ func oneOf(values ...string) form { return form{Type: "string", Enum: values} }
 func matching(text string) form { return form{Type: "string", Pattern: text} }
 
 var (
-	anyText   = form{Type: "string"}
+	anyText   = form{Type: "string", MinLength: 1}
 	trueFalse = form{Type: "boolean"}
 	guid      = matching(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	reference = form{Type: "string", Pattern: nameForm.String()}
-	scopeText = form{Type: "string", MaxLength: maxScopeBytes}
+	scopeText = form{Type: "string", Pattern: `^[!-~]+$`, MaxLength: maxScopeBytes}
 )
 
 // known returns the names of the fields, sorted.

@@ -101,7 +101,7 @@ func (i Identity) clientIDs() []string {
 
 var sharedFields = []field{
 	required("source", reference, "Name of the source of the workload token."),
-	optional("tenant", anyText, "Tenant of this identity, when it is not that of the file: a GUID or a verified domain."),
+	optional("tenant", tenantForm, "Tenant of this identity, when it is not that of the file: a GUID or a verified domain."),
 	optional("clientCapabilities", list(oneOf("cp1")), "Client capabilities to declare to Entra: cp1 for continuous access evaluation."),
 }
 

@@ -37,9 +37,15 @@ func (r *reader) parse() (*Policy, error) {
 	return p, nil
 }
 
+var (
+	// tenantsOfAll are names that Entra has for more than one tenant.
+	tenantsOfAll = []string{"common", "consumers", "organizations"}
+	tenantForm   = form{Type: "string", MinLength: 1, Not: &form{Enum: tenantsOfAll}}
+)
+
 var policyForm = fieldsOf(
 	required("version", form{Const: 1}, "Version of the form of this file."),
-	required("tenant", anyText, "Tenant of the identities: a GUID or a verified domain, or pod for what the pod's service account says."),
+	required("tenant", tenantForm, "Tenant of the identities: a GUID or a verified domain, or pod for what the pod's service account says."),
 	optional("cloud", oneOf(cloudNames()...), "Entra cloud of the tenant; public when absent."),
 	optional("authority", matching(originForm.String()), "Origin of the token endpoint; with cloud: custom only."),
 	optional("caFile", anyText, "PEM file of the roots to trust instead of the system's; with cloud: custom only."),
@@ -170,7 +176,7 @@ func (r *reader) tenant(at place) string {
 	}
 	tenant := strings.ToLower(text)
 	switch {
-	case tenant == "common" || tenant == "organizations" || tenant == "consumers":
+	case slices.Contains(tenantsOfAll, tenant):
 		r.problem(at, tenant+" is no tenant", "write the GUID of the tenant that the identities live in: Entra issues tokens without a user for one tenant only")
 	case len(tenant) > 253 || !printable(text) || !isGUID(tenant) && !domain.MatchString(tenant):
 		r.problem(at, quote(text)+" is neither a GUID nor a domain", "copy the tenant ID from the overview page in the Entra admin center")

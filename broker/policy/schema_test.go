@@ -87,6 +87,47 @@ func TestSchemaAcceptsWhatParses(t *testing.T) {
 	}
 }
 
+func api(baseURL string) string {
+	return head + "apis: {x: {baseURL: \"" + baseURL + "\", scopes: [graph]}}\n"
+}
+
+// TestSchemaAcceptsWhatIsOdd: nor one that works and looks odd. The values are put
+// in the place of each value of the full file; most of that does not parse.
+func TestSchemaAcceptsWhatIsOdd(t *testing.T) {
+	schema := compileSchema(t)
+	parts, document := nodes(t)
+	taken := 0
+	for _, odd := range []string{
+		"http://localhost:8080/x", "http://localhost:", "http://127.9.9.9/a/b", "http://[::1]:80", "http://[::ffff:127.0.0.1]/a", "https://[2001:db8::1]", "https://a:1/!$&'()+,;=:@x",
+		" ", "a b", "é", "a", "A", "/a b/c", "-", "Common.Example", "pod", "graph", "graph/x", "api://X/y", "8A0C5B0E-1F0B-4B52-9F27-5D4F0C1F5A11",
+	} {
+		tried := map[string]bool{}
+		for _, n := range parts {
+			if n.yaml.Kind != yaml.ScalarNode || n.schema["type"] != "string" || n.schema["enum"] != nil || tried[n.path] {
+				continue
+			}
+			tried[n.path] = true
+			before := *n.yaml
+			n.yaml.SetString(odd)
+			data, err := yaml.Marshal(document)
+			*n.yaml = before
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, p := problemsOf(t, data); p == nil {
+				continue
+			}
+			taken++
+			if err := schema.Validate(tree(t, data)); err != nil {
+				t.Errorf("%s: %q parses, and the schema says %v", n.path, odd, err)
+			}
+		}
+	}
+	if taken < 100 {
+		t.Errorf("got %d values that parse, want at least 100", taken)
+	}
+}
+
 // TestSchemaRefuses has slips that an editor should underline.
 func TestSchemaRefuses(t *testing.T) {
 	schema := compileSchema(t)
@@ -98,7 +139,18 @@ func TestSchemaRefuses(t *testing.T) {
 		"version: 1\ntenant: contoso.com\nsources: {a: {github: {audience: x}}}\n",
 		"version: 1\ntenant: contoso.com\nidentities: {a: {agent: {blueprintID: " + blueprintID + ", source: pod}}}\n",
 		"version: 1\ntenant: contoso.com\nidentities: {a: {application: {clientID: app, source: pod}}}\n",
+		"version: 1\ntenant: common\n", "version: 1\ntenant: organizations\n", "version: 1\ntenant: consumers\n", "version: 1\ntenant: ''\n",
+		"version: 1\ntenant: contoso.com\nidentities: {a: {managedIdentity: {}, tenant: common}}\n",
+		"version: 1\ntenant: contoso.com\nsources: {a: {exec: {command: [bin/token]}}}\n", "version: 1\ntenant: contoso.com\nsources: {a: {exec: {command: []}}}\n",
+		head + "agents: {a: {owner: ''}}\n", head + "agents: {a: {callers: [{tcp: {}}]}}\n",
+		head + "agents: {a: {callers: [{socket: a/b.sock}]}}\n", head + "agents: {a: {callers: [{socket: ../b.sock}]}}\n",
+		head + "agents: {a: {allow: {scopes: ['graph User.Read']}}}\n", head + "agents: {a: {allow: {scopes: [' graph']}}}\n", head + "roles: {a: [\"graph\\n\"]}\n",
+		api("http://graph.example"), api("https://graph.example/?x=y"), api("https://graph.example#x"), api("https://graph.example/a/"), api("https://me@graph.example"),
+		api("http://localhost.example"), api("http://127.0.0.1@graph.example"), api("ftp://graph.example"), api("graph.example"), api("https://graph.example/%61"),
 	} {
+		if _, p := problemsOf(t, []byte(text)); p != nil {
+			t.Errorf("it parses, and is no slip:\n%s", text)
+		}
 		if err := schema.Validate(tree(t, []byte(text))); err == nil {
 			t.Errorf("the schema accepts\n%s", text)
 		}

@@ -8,7 +8,7 @@ var (
 	terraformForm    = fieldsOf(optional("tag", matching(tagForm.String()), "Tag of the token, when the run has several."))
 	awsForm          = fieldsOf(optional("region", matching(regionForm.String()), "Region whose STS is asked, when it is not that of the environment."))
 	execForm         = fieldsOf(
-		required("command", some(anyText), "Absolute path of the program, then its arguments; there is no shell."),
+		required("command", form{Type: "array", MinItems: 1, PrefixItems: []*form{{Type: "string", Pattern: `^(/|\\|[A-Za-z]:)`}}, Items: &anyText}, "Absolute path of the program, then its arguments; there is no shell."),
 		optional("timeout", matching(timeoutForm.String()), "How long the command may take: 1s to 30s."),
 		optional("variables", list(matching(variableForm.String())), "Names of further environment variables that the command gets."),
 	)
