@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -263,5 +264,21 @@ func TestEntraIsNotBlamedForRequests(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+// A policy that came through a pipe stays: there is nothing to look at again.
+func TestPolicyFromAPipeIsReadOnce(t *testing.T) {
+	r := startService(t, func(string) string { return anyProcess() })
+	from, to, err := os.Pipe()
+	check(t, err)
+	check(t, to.Close())
+	t.Cleanup(func() { check(t, from.Close()) })
+	w := policyWatch{policy: fileWatch{path: fmt.Sprintf("/dev/fd/%d", from.Fd()), applied: []byte("what it said")}}
+	for range 3 {
+		w.look(r.service)
+	}
+	if state := r.policyState(t.Context()); !state.OK {
+		t.Errorf("got %+v", state)
 	}
 }

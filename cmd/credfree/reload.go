@@ -68,8 +68,12 @@ type fileWatch struct {
 }
 
 // look returns the content that is to be tried, if there is any, and an error
-// once when the file cannot be read.
+// once when the file cannot be read. A pipe has said what it had to say at the start,
+// and opening it again could take for ever.
 func (w *fileWatch) look() (data []byte, changed bool, err error) {
+	if info, err := os.Stat(w.path); err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
+		return nil, false, nil
+	}
 	at := w.settled
 	w.settled = false
 	data, err = os.ReadFile(w.path)
