@@ -180,7 +180,7 @@ func (s *service) serveCommand(ctx context.Context, cmd *exec.Cmd) error {
 		return errors.Join(fail(exitNotStarted, fmt.Errorf("the command cannot be started: %w", err)), s.closeListeners(), s.rules.close(nil))
 	}
 	// Not before: a limit on core files would be the command's too.
-	if err := makeUndumpable(); err != nil {
+	if err := makeUndumpable(); err != nil && !errors.Is(err, errNotLinux) { // the command runs as the same user anyway
 		s.cfg.log.Warn("the broker's memory can be dumped", "err", err)
 	}
 	serving, stop := context.WithCancel(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -75,8 +76,11 @@ func (s *service) isolationState(context.Context) admin.PartState {
 	if s.cfg.inPod {
 		return admin.PartState{OK: true, Detail: "nothing that the broker can see of its pod lets an agent past it"}
 	}
-	return admin.PartState{OK: true, Detail: "no agent can read the broker's memory"}
+	return admin.PartState{OK: true, Detail: "no agent whose uid the policy names can read the broker's memory"}
 }
+
+// errNotLinux is why nothing is known of a process, or of files, elsewhere.
+var errNotLinux = errors.New("this is known on Linux only")
 
 // warnOfExposures says at the start what readiness says later. Only here is the
 // machine's endpoint asked: it does not come and go.

@@ -2,10 +2,6 @@
 
 package main
 
-import "errors"
-
-var errNotLinux = errors.New("this is known on Linux only")
-
 func makeUndumpable() error { return errNotLinux }
 
 func brokerUndumpable() error { return errNotLinux }

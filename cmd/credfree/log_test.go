@@ -174,6 +174,19 @@ func TestReadinessIsLoggedOnceEachWay(t *testing.T) {
 	})
 }
 
+// At the start, what the start itself says is not said again; nobody else speaks of an
+// audit log that is asked for best effort only.
+func TestReadinessAtTheStart(t *testing.T) {
+	var out bytes.Buffer
+	log, _ := newLogger(&out, slog.LevelInfo)
+	w := readinessLog{log: log, failed: map[string]bool{}}
+	bad := func(context.Context) admin.PartState { return admin.PartState{Error: "x"} }
+	w.look(t.Context(), []admin.Part{{Name: auditPart, ReportOnly: true, Check: bad}, {Name: "agents", ReportOnly: true, Check: bad}})
+	if lines := logLines(t, out.String()); len(lines) != 1 || lines[0]["part"] != "audit" {
+		t.Errorf("got %s", out.String())
+	}
+}
+
 // A failed issuance is a line with the ids of its request, once a minute; the
 // agent's own mistakes are none.
 func TestFailuresAreLogged(t *testing.T) {

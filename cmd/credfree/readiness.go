@@ -13,6 +13,9 @@ import (
 	"github.com/credfree/credfree/exchange/workload"
 )
 
+// auditPart is the part that the audit log is.
+const auditPart = "audit"
+
 // parts are what /readyz looks at. A broker without a workload token or an
 // audit log cannot serve; one that does not reach Entra still can, from its
 // cache.
@@ -20,7 +23,7 @@ func (s *service) parts() []admin.Part {
 	rules := s.inForce()
 	parts := []admin.Part{
 		{Name: "policy", Check: s.policyState},
-		{Name: "audit", Check: s.auditState, ReportOnly: rules.Policy.Recording.BestEffort},
+		{Name: auditPart, Check: s.auditState, ReportOnly: rules.Policy.Recording.BestEffort},
 		{Name: "entra", Check: s.entraState, ReportOnly: true},
 		{Name: "isolation", Check: s.isolationState, ReportOnly: true},
 		{Name: "agents", Check: s.agentsState, ReportOnly: true},

@@ -47,7 +47,7 @@ func (w *readinessLog) look(ctx context.Context, parts []admin.Part) {
 			failed[part.Name] = true
 		}
 		switch {
-		case !w.began && part.ReportOnly: // the start says so itself
+		case !w.began && part.ReportOnly && part.Name != auditPart: // the start says so itself
 		case !state.OK && !w.failed[part.Name]:
 			w.log.Warn("a part of readiness is not well", "part", part.Name, "err", state.Error, "hint", state.Hint, "report_only", part.ReportOnly)
 		case state.OK && w.failed[part.Name]:
