@@ -51,11 +51,11 @@ func (s *service) inForce() *ruleSet {
 // somebody meant something else to be.
 func (s *service) policyState(context.Context) admin.PartState {
 	s.mu.Lock()
-	p, failed := s.rules.Policy, s.reload.failed
+	p, failed, hint := s.rules.Policy, s.reload.failed, s.reload.hint
 	s.mu.Unlock()
 	detail := fmt.Sprintf("revision %s, %d agents, %d warnings", p.Revision, len(p.Agents), len(p.Warnings))
 	if failed != nil {
-		return admin.PartState{Detail: detail, Error: "the policy file is not in force: " + failed.Error(), Hint: "mend it: credfree check names every problem"}
+		return admin.PartState{Detail: detail, Error: "the policy file is not in force: " + failed.Error(), Hint: hint}
 	}
 	return admin.PartState{OK: true, Detail: detail}
 }

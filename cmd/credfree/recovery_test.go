@@ -282,3 +282,31 @@ func TestPolicyFromAPipeIsReadOnce(t *testing.T) {
 		t.Errorf("got %+v", state)
 	}
 }
+
+// A policy that could not be put in force, and was taken back, never is: not even when
+// what it lacked comes in the same moment.
+func TestPolicyThatIsTakenBack(t *testing.T) {
+	r := startService(t, func(string) string { return anyProcess() })
+	path := filepath.Join(r.lab.dir, "credfree.yaml")
+	first := r.lab.header() + anyProcess()
+	second := r.lab.header() + "users: hashed\nusersKeyFile: users.key\n" + anyProcess()
+	w := policyWatch{policy: fileWatch{path: path, applied: []byte(first)}, inForce: []byte(first)}
+	check(t, r.lab.write("credfree.yaml", second))
+	for range 3 {
+		w.look(r.service)
+	}
+	if got := r.reload.count[reloadRefused]; got != 1 || r.policyState(t.Context()).OK {
+		t.Fatalf("got %d refusals: %+v", got, r.policyState(t.Context()))
+	}
+	check(t, r.lab.write("credfree.yaml", first))
+	check(t, r.lab.write("users.key", "0123456789abcdef\n"))
+	for range 3 {
+		w.look(r.service)
+		if r.inForce().Policy.Recording.HashedUsers {
+			t.Fatal("it is in force")
+		}
+	}
+	if state := r.policyState(t.Context()); !state.OK {
+		t.Errorf("got %+v", state)
+	}
+}

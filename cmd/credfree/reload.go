@@ -22,6 +22,7 @@ const pollInterval = time.Second
 // reloadState is how the last attempt to put a policy in force went.
 type reloadState struct {
 	failed error            // why the file on the disk is not in force; nil when it is
+	hint   string           // what to do about that
 	since  time.Time        // when what is in force came into it
 	at     time.Time        // of the last attempt; zero: none
 	count  map[string]int64 // of attempts, by outcome
@@ -65,14 +66,16 @@ type fileWatch struct {
 	seen    []byte // content at the last look, when that was another
 	missing bool
 	settled bool // do not wait for a second look
+	waiting bool // applied is valid and could not be put in force: it is tried again
+	why     error
 }
 
-// look returns the content that is to be tried, if there is any, and an error
-// once when the file cannot be read. A pipe has said what it had to say at the start,
+// look returns the content that is to be tried, if there is any, and an error once when
+// the file cannot be read. A pipe has said what it had to say at the start,
 // and opening it again could take for ever.
-func (w *fileWatch) look() (data []byte, changed bool, err error) {
+func (w *fileWatch) look() (data []byte, err error) {
 	if info, err := os.Stat(w.path); err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
-		return nil, false, nil
+		return nil, nil
 	}
 	at := w.settled
 	w.settled = false
@@ -81,20 +84,30 @@ func (w *fileWatch) look() (data []byte, changed bool, err error) {
 		if w.missing && !at {
 			err = nil
 		}
-		w.missing, w.seen = true, nil
-		return nil, false, err
+		w.missing, w.seen, w.waiting = true, nil, false
+		return nil, err
 	}
 	same := bytes.Equal(data, w.applied)
 	switch {
 	case same && !w.missing && !at:
-		w.seen = nil
-		return nil, false, nil
+		if w.seen = nil; w.waiting {
+			return data, nil
+		}
+		return nil, nil
 	case !at && !same && (w.seen == nil || !bytes.Equal(data, w.seen)):
 		w.seen = data
-		return nil, false, nil
+		return nil, nil
 	}
-	w.applied, w.seen, w.missing = data, nil, false
-	return data, true, nil
+	w.applied, w.seen, w.missing, w.waiting = data, nil, false, false
+	return data, nil
+}
+
+// waits notes that what look returned could not be put in force, for a key file, say,
+// that is not there yet, and reports whether that was so before.
+func (w *fileWatch) waits(why error) (again bool) {
+	again = w.waiting && w.why.Error() == why.Error()
+	w.waiting, w.why = true, why
+	return again
 }
 
 // policyWatch is a policy file, with the ceiling that it is under.
@@ -103,12 +116,6 @@ type policyWatch struct {
 	ceiling fileWatch      // path "": none
 	options policy.Options // the ceiling is the last valid one
 	inForce []byte         // content of the policy that is in force
-	// What is valid and could not be put in force, for a key file, say, that is not
-	// there yet, is tried again with each look; nil: nothing.
-	waiting        []byte
-	waitingCeiling *policy.Ceiling
-	why            error // what it waits for
-	whyCeiling     error
 }
 
 func (w *policyWatch) look(s *service) {
@@ -116,34 +123,29 @@ func (w *policyWatch) look(s *service) {
 	if w.policy.path == "" { // the environment does not change
 		return
 	}
-	data, changed, err := w.policy.look()
-	switch {
-	case err != nil:
-		w.waiting = nil
+	data, err := w.policy.look()
+	if err != nil {
 		s.reloadFailed(err, "put the policy file back: until then the last one stays in force")
 		return
-	case !changed:
-		data = w.waiting
 	}
 	if data == nil {
 		return
 	}
 	p, err := w.parse(data)
-	w.waiting = nil
+	if err != nil {
+		w.policy.waiting = false
+		s.reloadFailed(err, "mend the policy file: until then the last one stays in force; credfree check --config "+w.policy.path)
+		return
+	}
 	before := s.inForce().Policy.Revision
-	hint := "mend the policy file: until then the last one stays in force; credfree check --config " + w.policy.path
-	if err == nil {
-		if err = s.use(p); err == nil {
-			w.inForce = data
-			s.reloadApplied(before)
-			return
+	if err := s.use(p); err != nil {
+		if !w.policy.waits(err) {
+			s.reloadFailed(err, "mend what it needs: it is tried again each second, and until then the last one stays in force")
 		}
-		w.waiting, hint = data, "mend what it needs: it is tried again each second, and until then the last one stays in force"
+		return
 	}
-	if changed || err.Error() != w.why.Error() {
-		s.reloadFailed(err, hint)
-	}
-	w.why = err
+	w.policy.waiting, w.inForce = false, data
+	s.reloadApplied(before)
 }
 
 func (w *policyWatch) parse(data []byte) (*policy.Policy, error) {
@@ -156,23 +158,19 @@ func (w *policyWatch) lookAtCeiling(s *service) {
 	if w.ceiling.path == "" {
 		return
 	}
-	data, changed, err := w.ceiling.look()
-	ceiling := w.waitingCeiling
-	if err == nil && changed {
-		ceiling, err = policy.ParseCeiling(w.ceiling.path, data)
-	}
-	if err == nil && ceiling == nil {
+	data, err := w.ceiling.look()
+	if err == nil && data == nil {
 		return
 	}
-	w.waitingCeiling = nil
+	var ceiling *policy.Ceiling
 	if err == nil {
-		if err = w.lower(s, ceiling); err != nil {
-			again := !changed && err.Error() == w.whyCeiling.Error()
-			w.waitingCeiling, w.whyCeiling = ceiling, err
-			if again {
-				return
-			}
+		ceiling, err = policy.ParseCeiling(w.ceiling.path, data)
+	}
+	if err == nil {
+		if err = w.lower(s, ceiling); err != nil && w.ceiling.waits(err) {
+			return
 		}
+		w.ceiling.waiting = err != nil
 	}
 	s.ceilingRead(w.options.Ceiling, err)
 }
@@ -244,6 +242,7 @@ func (s *service) reloadFailed(err error, hint string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reload.done(err)
+	s.reload.hint = hint
 	everyTime(s.cfg.log).Error("the policy file is not in force", "err", err.Error(), "hint", hint, "in_force", s.rules.Policy.Revision)
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,7 +54,8 @@ func (s *service) makeRules(p *policy.Policy, before *ruleSet) (*ruleSet, error)
 // makeSources makes what the policy names and before has not.
 func (r *ruleSet) makeSources(before *ruleSet) error {
 	r.Sources = make(map[string]workload.Source, len(r.Policy.Sources))
-	for name, source := range r.Policy.Sources {
+	for _, name := range slices.Sorted(maps.Keys(r.Policy.Sources)) {
+		source := r.Policy.Sources[name]
 		kept := r.kept(name, before)
 		if kept == nil {
 			made, err := newSource(source, r.audience)
@@ -177,7 +179,7 @@ func socketPath(dir string, folders bool, name string) string {
 // the new ones stays.
 func (s *service) openSockets(sockets map[string]string) error {
 	opened := map[string]net.Listener{}
-	for path := range sockets {
+	for _, path := range slices.Sorted(maps.Keys(sockets)) { // so that what fails is the same each time
 		if s.sockets[path] != nil {
 			continue
 		}
