@@ -40,10 +40,14 @@ func demoCommand(std stdio) *cli.Command {
 			}
 			defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 			outlivePipes() // whoever reads may stop reading, as head does: the folder is removed all the same
-			if err := demo(c.Context, std, dir, c.Bool("keep")); !errors.Is(err, syscall.EPIPE) {
-				return err
+			err = demo(c.Context, std, dir, c.Bool("keep"))
+			switch {
+			case errors.Is(err, syscall.EPIPE):
+				return nil
+			case err != nil && c.Err() != nil:
+				return interrupted()
 			}
-			return nil
+			return err
 		},
 	}
 }

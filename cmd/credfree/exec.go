@@ -102,7 +102,7 @@ func execute(c *cli.Context, std stdio) (err error) {
 	}
 	to.url = "http://" + s.agentsAddr()
 	cmd.Env = commandEnvironment(os.Environ(), to)
-	return s.serveCommand(context.WithoutCancel(c.Context), cmd)
+	return s.serveCommand(c.Context, cmd)
 }
 
 // command finds the command that is asked for. All that is open to it is what
@@ -174,7 +174,8 @@ func newExecService(cfg serviceConfig, played part, key string) (*service, error
 
 // serveCommand runs cmd and serves until it has ended. The error holds its exit
 // code.
-func (s *service) serveCommand(ctx context.Context, cmd *exec.Cmd) error {
+func (s *service) serveCommand(signalled context.Context, cmd *exec.Cmd) error {
+	ctx := context.WithoutCancel(signalled) // it is for the command to end
 	child, err := startCommand(cmd)
 	if err != nil {
 		return errors.Join(fail(exitNotStarted, fmt.Errorf("the command cannot be started: %w", err)), s.closeListeners(), s.rules.close(nil))
@@ -182,6 +183,9 @@ func (s *service) serveCommand(ctx context.Context, cmd *exec.Cmd) error {
 	// Not before: a limit on core files would be the command's too.
 	if err := makeUndumpable(); err != nil && !errors.Is(err, errNotLinux) { // the command runs as the same user anyway
 		s.cfg.log.Warn("the broker's memory can be dumped", "err", err)
+	}
+	if signalled.Err() != nil { // before signals were passed on
+		child.end()
 	}
 	serving, stop := context.WithCancel(ctx)
 	defer stop()

@@ -36,7 +36,7 @@ func injectCommand(std stdio) *cli.Command {
 			if err := flagsOnly(c, "config", "tls-cert", "tls-key"); err != nil {
 				return err
 			}
-			return runWebhook(c, std)
+			return printed(std.err, runWebhook(c, std))
 		},
 	}
 }
@@ -52,7 +52,7 @@ type webhook struct {
 	linger      time.Duration
 }
 
-func runWebhook(c *cli.Context, std stdio) (err error) {
+func runWebhook(c *cli.Context, std stdio) error {
 	var cfg inject.Config
 	if err := unlessInterrupted(c.Context, func() (err error) {
 		cfg, err = readInjectConfig(c.String("config"))
@@ -65,7 +65,7 @@ func runWebhook(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	log, flush := newLogger(std.err, level)
-	defer func() { err = sayable(err, flush()) }()
+	defer flush()
 	outlivePipes()
 	telemetry, err := newTelemetry(c.Context, log)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -15,9 +16,13 @@ func endsAtOnce(action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
+// interruptedTime is for what is to be done when ctx has ended.
+const interruptedTime = 300 * time.Millisecond
+
 // unlessInterrupted returns what act returns, or that it was interrupted as soon as
-// ctx ends: who reads a pipe, or opens one, waits for its other end and for nothing
-// else. What act is about then is left where it is, for the end of the program.
+// ctx ends, or a moment later: who reads a pipe, or opens one, waits for its other end
+// and for nothing else, but who has started a command has to end it. What act is about
+// after that is left where it is, for the end of the program.
 func unlessInterrupted(ctx context.Context, act func() error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- act() }()
@@ -27,6 +32,12 @@ func unlessInterrupted(ctx context.Context, act func() error) error {
 			return err
 		}
 	case <-ctx.Done():
+		select {
+		case <-ended:
+		case <-time.After(interruptedTime):
+		}
 	}
-	return fail(exitInterrupted, errors.New("interrupted"))
+	return interrupted()
 }
+
+func interrupted() error { return fail(exitInterrupted, errors.New("interrupted")) }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -125,6 +126,53 @@ func TestInterruptedAsking(t *testing.T) {
 	} {
 		t.Run(args, func(t *testing.T) {
 			interrupt(t, os.Interrupt, nil, func() { <-asked }, strings.Fields(strings.ReplaceAll(args, "URL", server.URL))...)
+		})
+	}
+}
+
+// A command that a source has started does not outlive who was interrupted.
+func TestInterruptedSourceEndsItsCommand(t *testing.T) {
+	dir := t.TempDir()
+	script, started := filepath.Join(dir, "slow.sh"), filepath.Join(dir, "pid")
+	check(t, os.WriteFile(script, []byte("#!/bin/sh\necho $$ >"+started+".new\nmv "+started+".new "+started+"\nsleep 60\n"), 0o700))
+	policy := filepath.Join(dir, "credfree.yaml")
+	check(t, os.WriteFile(policy, []byte("version: 1\ntenant: 5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10\nsources: {s: {exec: {command: ["+script+"]}}}\n"+
+		"identities: {demo: {application: {clientID: a1d4c0de-0000-4000-8000-00000000a9e7, source: s}}}\nagents: {a: {identity: demo, callers: [{tcp: {uids: [1]}}], allow: {scopes: [graph]}}}\n"), 0o600))
+	var pid int
+	interrupt(t, syscall.SIGTERM, nil, func() {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			if text, err := os.ReadFile(started); err == nil {
+				pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+				check(t, err)
+				return
+			}
+		}
+		t.Fatal("the command has not started")
+	}, "doctor", "--config", policy, "--format", "json")
+	for deadline := time.Now().Add(10 * time.Second); syscall.Kill(pid, 0) == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it goes on")
+		}
+	}
+}
+
+// A standard error that nobody reads does not keep a program that cannot start.
+func TestUnreadErrorsEnd(t *testing.T) {
+	for _, args := range []string{"serve --config none.yaml", "inject --config none --tls-cert c --tls-key k"} {
+		t.Run(args, func(t *testing.T) {
+			log, logging, err := os.Pipe()
+			check(t, err)
+			t.Cleanup(func() { check(t, errors.Join(log.Close(), logging.Close())) })
+			go func() { _, _ = logging.Write(make([]byte, 1<<20)) }() // which stays until the test ends
+			time.Sleep(100 * time.Millisecond)
+			cmd := exec.CommandContext(t.Context(), "credfree", strings.Fields(args)...)
+			cmd.Stderr = logging
+			check(t, cmd.Start())
+			end := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+			err = cmd.Wait()
+			if !end.Stop() || cmd.ProcessState.ExitCode() != exitError {
+				t.Errorf("got %v, want exit code %d", err, exitError)
+			}
 		})
 	}
 }

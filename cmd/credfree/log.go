@@ -46,8 +46,8 @@ func logLevel(c *cli.Context) (slog.Level, error) {
 
 // newLogger writes text for people and JSON for everything else. Warnings and
 // errors that repeat are written once a minute; flush writes how many were left
-// out since, and reports whether the log takes lines.
-func newLogger(w io.Writer, level slog.Level) (log *slog.Logger, flush func() bool) {
+// out since.
+func newLogger(w io.Writer, level slog.Level) (log *slog.Logger, flush func()) {
 	options := &slog.HandlerOptions{Level: level}
 	out := &logOutput{to: w, late: lateLine}
 	var handler slog.Handler = slog.NewJSONHandler(out, options)
@@ -57,10 +57,7 @@ func newLogger(w io.Writer, level slog.Level) (log *slog.Logger, flush func() bo
 	quiet := newRepeats(traced{handler})
 	log = slog.New(quiet)
 	out.again = func(lost int) { log.Warn("standard error did not take what was logged", "lines_lost", lost) }
-	return log, func() bool {
-		quiet.flush()
-		return !out.stuck()
-	}
+	return log, quiet.flush
 }
 
 // traced adds the ids of the request that a line belongs to.

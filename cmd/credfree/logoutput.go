@@ -57,18 +57,20 @@ func (o *logOutput) write(line []byte, written chan<- error) {
 	}
 }
 
-// stuck reports whether lines are lost.
-func (o *logOutput) stuck() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.busy
-}
-
-// sayable is the error that a program ends with: without its words where standard
-// error takes none, for printing them would keep the program.
-func sayable(err error, taken bool) error {
-	if err == nil || taken {
-		return err
+// printed prints the error that a program ends with, as report does, and leaves nothing of
+// it but its code. A standard error that takes nothing does not keep the program.
+func printed(stderr io.Writer, err error) error {
+	if err == nil {
+		return nil
 	}
-	return fail(exitError, errors.New(""))
+	done := make(chan struct{})
+	go func() {
+		report(stderr, err)
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(lateLine):
+	}
+	return fail(codeOf(err), errors.New(""))
 }

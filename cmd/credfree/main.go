@@ -120,9 +120,9 @@ func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return exitOK
 	}
-	code, hints := exitError, []string(nil)
+	var hints []string
 	if f, ok := errors.AsType[*failure](err); ok {
-		code, hints = f.code, f.hints
+		hints = f.hints
 	}
 	if text := err.Error(); text != "" {
 		for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
@@ -134,5 +134,13 @@ func report(stderr io.Writer, err error) int {
 			fmt.Fprintln(stderr, "hint: "+hint)
 		}
 	}
-	return code
+	return codeOf(err)
+}
+
+// codeOf is the exit code of an error.
+func codeOf(err error) int {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.code
+	}
+	return exitError
 }

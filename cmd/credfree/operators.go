@@ -195,12 +195,18 @@ func userRules(o *policy.OnBehalfOf) []string {
 // used under an earlier one.
 func rightViews(a *policy.Agent, use recent.AgentUse) []admin.RightView {
 	views := []admin.RightView{}
+	granted := func(r recent.RightUse) bool { // by the very name
+		return slices.ContainsFunc(a.Granted(), func(g policy.Granted) bool { return g.Scope == r.Scope && g.OnBehalfOf == r.OnBehalfOf })
+	}
 	for _, g := range a.Granted() {
 		v := admin.RightView{Scope: g.Scope, OnBehalfOf: g.OnBehalfOf, Granted: true, Rule: g.Rule}
 		use.Rights = slices.DeleteFunc(use.Rights, func(r recent.RightUse) bool {
-			found := r.Scope == g.Scope && r.OnBehalfOf == g.OnBehalfOf
+			found := r.OnBehalfOf == g.OnBehalfOf && (r.Scope == g.Scope || policy.Listed(r.Scope) == g.Scope && !granted(r))
 			if found {
-				v.Count, v.Last = r.Count, r.Last
+				v.Count += r.Count
+				if r.Last.After(v.Last) {
+					v.Last = r.Last
+				}
 			}
 			return found
 		})

@@ -198,3 +198,30 @@ func TestBlockedUsersAreShownAsUsersAre(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// A right is used by all its names, and each is a right of its own where it is granted.
+func TestRightsByAnotherName(t *testing.T) {
+	const named, older = "https://management.azure.com/.default", "https://management.core.windows.net/.default"
+	for scopes, want := range map[string]string{
+		"arm":                  "[{" + named + " 3}]",
+		"arm, '" + older + "'": "[{" + named + " 1} {" + older + " 2}]",
+	} {
+		p, err := policy.Parse("credfree.yaml", []byte("version: 1\ntenant: 5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10\nsources: {s: {file: {path: /x}}}\n"+
+			"identities: {demo: {application: {clientID: a1d4c0de-0000-4000-8000-00000000a9e7, source: s}}}\nagents: {a: {identity: demo, callers: [{tcp: {uids: [1]}}], allow: {scopes: ["+scopes+"]}}}\n"))
+		check(t, err)
+		type right struct {
+			Scope string
+			Count int64
+		}
+		var got []right
+		for _, v := range rightViews(p.Agents["a"], recent.AgentUse{Rights: []recent.RightUse{{Scope: named, Count: 1}, {Scope: older, Count: 2}}}) {
+			if !v.Granted {
+				t.Errorf("%s: %+v is not granted", scopes, v)
+			}
+			got = append(got, right{v.Scope, v.Count})
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("%s: got %v, want %s", scopes, got, want)
+		}
+	}
+}

@@ -46,7 +46,7 @@ func serveCommand(std stdio) *cli.Command {
 			if err := flagsOnly(c); err != nil {
 				return err
 			}
-			return serve(c, std)
+			return printed(std.err, serve(c, std))
 		},
 	}
 }
@@ -70,7 +70,7 @@ func serve(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	log, flush := newLogger(std.err, level)
-	defer func() { err = sayable(err, flush()) }()
+	defer flush()
 	outlivePipes()
 	var p *policy.Policy
 	var watched *policyWatch

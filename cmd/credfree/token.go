@@ -58,7 +58,11 @@ func askForToken(c *cli.Context) (client.Token, error) {
 	if given(c, "url", "CREDFREE_URL") && given(c, "socket", "CREDFREE_SOCKET") {
 		return client.Token{}, fail(exitUsage, errors.New("--url and --socket exclude each other"), "one is the broker's address over TCP, the other the agent's own socket")
 	}
-	asker, err := client.New(client.Config{URL: c.String("url"), Socket: c.String("socket"), KeyFile: c.String("key-file")})
+	socket := c.String("socket")
+	if given(c, "url", "CREDFREE_URL") { // whatever the environment says
+		socket = ""
+	}
+	asker, err := client.New(client.Config{URL: c.String("url"), Socket: socket, KeyFile: c.String("key-file")})
 	if err != nil {
 		return client.Token{}, fail(exitUsage, err, "give the address for agents with --url, as http://127.0.0.1:7400; a unix socket with --socket")
 	}
