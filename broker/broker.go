@@ -97,6 +97,10 @@ func (b *Broker) Use(rules Rules) error {
 // modified.
 func (b *Broker) Rules() Rules { return b.rules.Load().Rules }
 
+// Close waits for questions to Microsoft Graph under way, until ctx ends. The cache is
+// its owner's to close.
+func (b *Broker) Close(ctx context.Context) error { return b.groups.told.Close(ctx) }
+
 // exchanged takes note of how an exchange ended, if anything was sent.
 func (b *Broker) exchanged(err error) {
 	if failure, ok := errors.AsType[*exchange.Error](err); !ok || failure.Asked() {

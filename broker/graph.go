@@ -11,13 +11,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange"
+	"github.com/credfree/credfree/exchange/workload"
 )
 
 const (
@@ -135,8 +135,7 @@ func graphTrouble(what string, resp *http.Response) *exchange.Error {
 	if resp == nil {
 		return failure
 	}
-	seconds, _ := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16) // 0 of what is no number, the most of what is larger
-	said := time.Duration(seconds) * time.Second
+	said := workload.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	failure.Status, failure.RetryAfter = resp.StatusCode, min(max(said, leastTrouble), mostTrouble)
 	if resp.StatusCode == http.StatusTooManyRequests {
 		failure.Reason, failure.RetryAfter = exchange.EntraThrottled, min(max(said, leastTrouble), mostThrottling)

@@ -135,7 +135,9 @@ func (b *Broker) fetchGroups(ctx context.Context, g *generation, p *principal, i
 func (g *groups) hold(who asker, h hold) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.held[who] = h
+	if h.until.After(g.held[who].until) { // of those asked together, the longest wait counts
+		g.held[who] = h
+	}
 }
 
 // holds returns how long nothing is asked for an identity; ok is false when it may be.

@@ -415,7 +415,8 @@ func TestPurgeForgetsGroups(t *testing.T) {
 	}{
 		"all":       {broker.Selection{}, true},
 		"the user":  {broker.Selection{User: entratest.DemoUserID}, true},
-		"the agent": {broker.Selection{Agent: "assistant"}, true},
+		"the agent": {broker.Selection{Agent: "assistant"}, false},
+		"a scope":   {broker.Selection{Scope: userRead}, false},
 		"another":   {broker.Selection{User: groupID}, false},
 	} {
 		for _, inFlight := range []bool{false, true} {

@@ -143,6 +143,7 @@ func newWorldOf(t testing.TB, change func(*entratest.Directory), options ...func
 	w.rules = rules
 	w.Broker, err = broker.New(cfg, rules)
 	check(t, err)
+	t.Cleanup(func() { check(t, w.Close(context.WithoutCancel(t.Context()))) })
 	return w
 }
 

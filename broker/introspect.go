@@ -119,6 +119,9 @@ func payload(token secret.Text) secret.Text {
 // remember keeps what introspection has to know of a token that was got for an
 // agent.
 func (b *Broker) remember(key cache.Key, w *want, token exchange.Token, expires time.Time) {
+	if key.Agent == "" { // the broker's own
+		return
+	}
 	r := &released{key: key, kind: token.Kind, uniqueID: token.UniqueID, expires: expires}
 	if w.user != nil {
 		r.user = asNeeded(w.user.said(), w.Agent)

@@ -10,7 +10,8 @@ import (
 // Purge forgets the tokens and ends the sessions that match, and returns how
 // many there were. Exchanges in flight for them go to nobody. Tokens that agents
 // hold already live on until they expire, but are not active to Introspect. What
-// Microsoft Graph told of the users is forgotten, whichever agent asked.
+// Microsoft Graph told of a user that is selected, or of all where nothing else is, is
+// forgotten, whichever agent asked.
 // Nothing is purged when the selection means nothing: see Resolve.
 func (b *Broker) Purge(selected Selection) (tokens, sessions int, err error) {
 	s, err := b.Resolve(selected)
@@ -18,7 +19,9 @@ func (b *Broker) Purge(selected Selection) (tokens, sessions int, err error) {
 		return 0, 0, err
 	}
 	g := b.rules.Load()
-	b.groups.forget(func(userID string) bool { return s.isUser(userID, g) })
+	if s.User != "" || s == (Selection{}) {
+		b.groups.forget(func(userID string) bool { return s.isUser(userID, g) })
+	}
 	// First what new tokens can be made from.
 	sessions = b.sessions.end(func(agent, identity, userID string) bool { return s.matchesSession(agent, identity, userID, g) })
 	match := func(key cache.Key) bool { return s.matches(key, g) }

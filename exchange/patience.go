@@ -145,14 +145,15 @@ func (p *patience) admit(a *ask, q question) (leave, *heldBack) {
 	if known, ok := p.refusals.Get(q); ok && now.Before(known.until) {
 		return leave{}, known.answer(now)
 	}
-	for _, g := range []*gate{&at.breaker, &at.newcomers, &own.gate} {
-		g.fade(now)
-	}
 	l := leave{
 		at: at, ask: a, who: who, newcomer: own.inARow == 0,
 		young: at.succeeded.IsZero() || now.Sub(at.succeeded) < youngFor,
 	}
-	throttled, broken := at.throttle.probe(now, throttleLease), at.outage(own).probe(now, breakerLease)
+	lease := breakerLease
+	if l.newcomer {
+		lease = breakerFirst
+	}
+	throttled, broken := at.throttle.probe(now, throttleLease), at.outage(own).probe(now, lease)
 	l.probe = throttled || broken || !l.newcomer
 	if !own.shared {
 		own.probe(now, breakerLease)
@@ -190,11 +191,17 @@ func (s *standing) outage(own *asker) *gate {
 }
 
 func (s *standing) held(now time.Time, who question, own *asker) *heldBack {
+	// Before the gates are asked: whoever fades on the way out would take no turn.
+	s.breaker.fade(now)
+	own.fade(now)
+	if s.breaker.inARow == 0 { // else those who failed a minute ago would all be newcomers at once
+		s.newcomers.fade(now)
+	}
 	if s.throttle.holds(now) {
 		return s.throttle.answer(Throttled, now)
 	}
 	g, broken := &own.gate, *s.outage(own)
-	if own.inARow > 0 && !broken.probing && s.failed != (question{}) && s.failed != who {
+	if own.inARow > 0 && s.breaker.inARow > 0 && !broken.probing && s.failed != (question{}) && s.failed != who {
 		// The last to fail comes after the others, or its trouble could be theirs
 		// for ever.
 		broken.until = s.others

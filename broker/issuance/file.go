@@ -64,7 +64,7 @@ func (f *File) open() error {
 			return file.Close()
 		}
 	}
-	if f.alone && info.Mode().IsRegular() {
+	if f.alone {
 		if err := lock(file); err != nil {
 			return errors.Join(err, file.Close())
 		}

@@ -9,8 +9,11 @@ import (
 )
 
 // lock keeps others that lock the file out, until it is closed. What cannot be locked, as
-// on some network file systems, is left as it is.
+// on some network file systems, is left as it is, and so are pipes and devices.
 func lock(file *os.File) error {
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
 		return errLocked
 	}

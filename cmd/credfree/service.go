@@ -293,5 +293,5 @@ func (s *service) drain(ctx context.Context, server *http.Server) error {
 func (s *service) closeCache(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
-	return s.cache.Close(ctx)
+	return errors.Join(s.broker.Close(ctx), s.cache.Close(ctx))
 }
