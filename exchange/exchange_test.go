@@ -146,6 +146,14 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.next.RoundTrip(req)
 }
 
+// formOf reads the form of a request, and leaves it to be read again.
+func formOf(req *http.Request) url.Values {
+	body, _ := io.ReadAll(req.Body) // the recorder has read it from memory
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	form, _ := url.ParseQuery(string(body))
+	return form
+}
+
 func respond(status int, contentType, body string, header ...string) func(*http.Request) (*http.Response, error) {
 	return func(req *http.Request) (*http.Response, error) {
 		h := http.Header{"Content-Type": {contentType}}

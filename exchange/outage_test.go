@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,19 +64,22 @@ func TestNewcomerBehindAProbeThatHangs(t *testing.T) {
 		ask := func(user string) {
 			_, _ = e.client.Token(t.Context(), e.app, exchange.Request{Scopes: []string{userRead}, User: exchange.User{Token: token, ObjectID: user}}) // fails
 		}
-		e.sent.answer = respond(503, "text/plain", "")
-		ask("one")
-		ask("two") // which makes it everybody's
-		time.Sleep(time.Second)
-		first := true
+		var over, hangs atomic.Bool
 		e.sent.answer = func(req *http.Request) (*http.Response, error) {
-			if first {
-				first = false
+			switch {
+			case !over.Load():
+				return respond(503, "text/plain", "")(req)
+			case hangs.CompareAndSwap(true, false):
 				<-req.Context().Done()
 				return nil, req.Context().Err()
 			}
 			return e.sent.next.RoundTrip(req)
 		}
+		ask("one")
+		ask("two") // which makes it everybody's
+		time.Sleep(time.Second)
+		over.Store(true)
+		hangs.Store(true)
 		var hanging sync.WaitGroup
 		hanging.Go(func() { ask("three") })
 		time.Sleep(time.Millisecond)
@@ -95,7 +100,13 @@ func TestNewcomerBehindAProbeThatHangs(t *testing.T) {
 // A failure of an hour ago does not make somebody wait for those who fail now.
 func TestOldFailureIsForgotten(t *testing.T) {
 	inTime(t, func(t *testing.T, e *entra) {
-		e.sent.answer = respond(503, "text/plain", "")
+		var over atomic.Bool // for search
+		e.sent.answer = func(req *http.Request) (*http.Response, error) {
+			if over.Load() && strings.HasPrefix(formOf(req).Get("scope"), search) {
+				return e.sent.next.RoundTrip(req)
+			}
+			return respond(503, "text/plain", "")(req)
+		}
 		e.bad(t, exchange.EntraUnavailable, search)
 		e.bad(t, exchange.EntraUnavailable, vault)
 		time.Sleep(time.Hour)
@@ -110,7 +121,7 @@ func TestOldFailureIsForgotten(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Minute + 33*time.Millisecond)
-		e.sent.answer = func(req *http.Request) (*http.Response, error) { return e.sent.next.RoundTrip(req) }
+		over.Store(true)
 		_, err := e.ask(t.Context(), search)
 		if err != nil {
 			t.Errorf("got %v", err)
