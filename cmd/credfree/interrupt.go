@@ -24,10 +24,14 @@ const interruptedTime = 300 * time.Millisecond
 // and for nothing else, but who has started a command has to end it. What act is about
 // after that is left where it is, for the end of the program.
 func unlessInterrupted(ctx context.Context, act func() error) error {
-	ended := make(chan error, 1)
-	go func() { ended <- act() }()
+	var err error // read once ended is closed
+	ended := make(chan struct{})
+	go func() {
+		err = act()
+		close(ended)
+	}()
 	select {
-	case err := <-ended:
+	case <-ended:
 		if err == nil || ctx.Err() == nil {
 			return err
 		}
