@@ -26,7 +26,7 @@ type groups struct {
 	told *cache.Cache[membership]
 
 	mu   sync.Mutex // guards held
-	held map[asker]hold
+	held map[pair]hold
 }
 
 // membership is what Graph told, or why it did not.
@@ -40,8 +40,8 @@ type untold string
 
 func (u untold) Error() string { return string(u) }
 
-// asker is an identity as Graph knows it.
-type asker struct{ tenant, clientID string }
+// pair is an identity as Graph knows it, and as it throttles.
+type pair struct{ tenant, clientID string }
 
 // hold is how long nothing is asked for an identity.
 type hold struct {
@@ -51,7 +51,7 @@ type hold struct {
 
 func newGroups() (*groups, error) {
 	told, err := cache.New[membership](cache.Config{MaxEntries: maxGroupUsers, MaxBytes: maxGroupBytes})
-	return &groups{told: told, held: map[asker]hold{}}, err
+	return &groups{told: told, held: map[pair]hold{}}, err
 }
 
 // resolveGroups puts the user's groups in the place of the overage. When they
@@ -78,7 +78,7 @@ func (b *Broker) groupsOf(ctx context.Context, rec *issuance.Record, g *generati
 	if known, until, _, ok := b.groups.told.Lookup(key); ok {
 		return known.groups, heldBack(known.err, until.Sub(b.cfg.Now()))
 	}
-	if held, ok := b.groups.holds(asker{p.tenant, p.clientID}, b.cfg.Now()); ok {
+	if held, ok := b.groups.holds(pair{p.tenant, p.clientID}, b.cfg.Now()); ok {
 		return nil, heldBack(held.why, held.until.Sub(b.cfg.Now()))
 	}
 	ctx, end := b.cfg.Recorder.Work(ctx, rec, "user.groups")
@@ -125,14 +125,14 @@ func (b *Broker) fetchGroups(ctx context.Context, g *generation, p *principal, i
 	if why, ok := errors.AsType[*exchange.Error](told.err); ok {
 		most = why.RetryAfter
 		if why.Reason == exchange.EntraThrottled {
-			b.groups.hold(asker{p.tenant, p.clientID}, hold{why, now.Add(most)})
+			b.groups.hold(pair{p.tenant, p.clientID}, hold{why, now.Add(most)})
 		}
 	}
 	entry.Lifetime = now.Sub(began) + most
 	return entry, nil
 }
 
-func (g *groups) hold(who asker, h hold) {
+func (g *groups) hold(who pair, h hold) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if h.until.After(g.held[who].until) { // of those asked together, the longest wait counts
@@ -141,7 +141,7 @@ func (g *groups) hold(who asker, h hold) {
 }
 
 // holds returns how long nothing is asked for an identity; ok is false when it may be.
-func (g *groups) holds(who asker, now time.Time) (h hold, ok bool) {
+func (g *groups) holds(who pair, now time.Time) (h hold, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	h, ok = g.held[who]

@@ -110,7 +110,8 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 }
 
 // entry bounds the life of a token for a user, which counts from when the exchange
-// began, by that of the user's token or of the session. What is bounded so is not refreshed: the next one would end at
+// began, by that of the user's token or of the session. What is bounded so is not
+// refreshed: the next one would end at
 // the same moment.
 func (w *want) entry(token exchange.Token, began time.Time) cache.Entry[exchange.Token] {
 	token.Session = secret.Text{} // kept apart, and with it the right to go on

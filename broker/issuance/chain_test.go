@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -409,34 +408,4 @@ func TestChainGoesOnFromALineWithoutNewline(t *testing.T) {
 	if findings, sum := verify(t, issuance.VerifyConfig{}, content(t, path)); len(findings) > 0 || sum.Lines != 5 {
 		t.Errorf("got %q and %d lines, want none, and 5 of which 2 begin the runs", findings, sum.Lines)
 	}
-}
-
-// Two chains in one file would both be broken: the second one does not begin, nor does one
-// go over to a file that has another.
-func TestOneChainInAFile(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		return // where files are not locked
-	}
-	for range 2 { // a device is nobody's
-		_, err := issuance.NewChain(issuance.ChainConfig{Sink: openFile(t, os.DevNull)})
-		check(t, err)
-	}
-	path := filepath.Join(t.TempDir(), "audit.log")
-	recorder, chain := chained(t, issuance.ChainConfig{Sink: openFile(t, path)})
-	issue(t, recorder, "a")
-	second := openFile(t, path)
-	if _, err := issuance.NewChain(issuance.ChainConfig{Sink: second}); err == nil || !strings.Contains(err.Error(), "another broker") {
-		t.Errorf("got %v", err)
-	}
-	check(t, chain.Reopen()) // nothing was moved
-	check(t, os.Rename(path, path+".1"))
-	other := openFile(t, path)
-	_, err := issuance.NewChain(issuance.ChainConfig{Sink: other})
-	check(t, err)
-	if err := chain.Reopen(); err == nil || !strings.Contains(err.Error(), "another broker") {
-		t.Errorf("got %v", err)
-	}
-	check(t, other.Close())
-	check(t, chain.Reopen())
-	issue(t, recorder, "b")
 }

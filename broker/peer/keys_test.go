@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -193,35 +192,6 @@ func TestRotationWithinOneClockStep(t *testing.T) {
 	write(t, path, keyB, 0o600)
 	if err := os.Chtimes(path, before.ModTime(), before.ModTime()); err != nil {
 		t.Fatal(err)
-	}
-	wantMatch(t, k, keyA, "")
-	wantMatch(t, k, keyB, path)
-}
-
-// Some tools rotate a key in place and keep the file's modification time, as rsync --times and cp -p do.
-func TestRotationThatKeepsTheTime(t *testing.T) {
-	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
-		t.Skip("only the modification time is known here")
-	}
-	path := filepath.Join(t.TempDir(), "key")
-	write(t, path, keyA, 0o600)
-	age(t, path)
-	k := NewKeys([]string{path})
-	if s := k.files[0].state.Load(); s.settled {
-		t.Error("a file that was written just now counts as one that has not changed for long")
-	}
-	rest(k)
-	read := changeTime(k.files[0].state.Load().info)
-	for now := read; now.Equal(read); { // until the file system's clock has moved
-		write(t, path, keyB, 0o600)
-		if err := os.Chtimes(path, k.files[0].state.Load().info.ModTime(), k.files[0].state.Load().info.ModTime()); err != nil {
-			t.Fatal(err)
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		now = changeTime(info)
 	}
 	wantMatch(t, k, keyA, "")
 	wantMatch(t, k, keyB, path)

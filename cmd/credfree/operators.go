@@ -191,29 +191,31 @@ func userRules(o *policy.OnBehalfOf) []string {
 	return words
 }
 
-// rightViews are the rights that the policy grants, and then those that were
-// used under an earlier one.
+// rightViews are the rights that the policy grants, by whatever name they were used, and
+// then those that were used under an earlier one.
 func rightViews(a *policy.Agent, use recent.AgentUse) []admin.RightView {
-	views := []admin.RightView{}
-	granted := func(r recent.RightUse) bool { // by the very name
-		return slices.ContainsFunc(a.Granted(), func(g policy.Granted) bool { return g.Scope == r.Scope && g.OnBehalfOf == r.OnBehalfOf })
+	type right struct {
+		scope   string
+		forUser bool
 	}
-	for _, g := range a.Granted() {
-		v := admin.RightView{Scope: g.Scope, OnBehalfOf: g.OnBehalfOf, Granted: true, Rule: g.Rule}
-		use.Rights = slices.DeleteFunc(use.Rights, func(r recent.RightUse) bool {
-			found := r.OnBehalfOf == g.OnBehalfOf && (r.Scope == g.Scope || policy.Listed(r.Scope) == g.Scope && !granted(r))
-			if found {
-				v.Count += r.Count
-				if r.Last.After(v.Last) {
-					v.Last = r.Last
-				}
-			}
-			return found
-		})
-		views = append(views, v)
+	views, granted := []admin.RightView{}, map[right]int{}
+	for n, g := range a.Granted() {
+		granted[right{g.Scope, g.OnBehalfOf}] = n
+		views = append(views, admin.RightView{Scope: g.Scope, OnBehalfOf: g.OnBehalfOf, Granted: true, Rule: g.Rule})
 	}
 	for _, r := range use.Rights {
-		views = append(views, admin.RightView{Scope: r.Scope, OnBehalfOf: r.OnBehalfOf, Count: r.Count, Last: r.Last})
+		n, ok := granted[right{r.Scope, r.OnBehalfOf}]
+		if !ok {
+			n, ok = granted[right{policy.Listed(r.Scope), r.OnBehalfOf}]
+		}
+		if !ok {
+			views = append(views, admin.RightView{Scope: r.Scope, OnBehalfOf: r.OnBehalfOf, Count: r.Count, Last: r.Last})
+			continue
+		}
+		views[n].Count += r.Count
+		if r.Last.After(views[n].Last) {
+			views[n].Last = r.Last
+		}
 	}
 	return views
 }
