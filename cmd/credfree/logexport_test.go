@@ -32,7 +32,7 @@ func newCollector(t *testing.T, status int) *collector {
 		defer c.mu.Unlock()
 		fmt.Fprintf(&c.received, "\n%s ", r.URL.Path)
 		if err := r.Write(&c.received); err != nil {
-			t.Error(err)
+			return // the push of metrics that is under way is broken off at the end; another follows
 		}
 		w.WriteHeader(status)
 	}))

@@ -27,6 +27,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 const instrumentationScope = "github.com/credfree/credfree"
@@ -40,6 +42,7 @@ type telemetry struct {
 	outbox  *outbox                    // nil when spans are not exported
 	lost    atomic.Int64               // exports of metrics that failed
 	pushes  bool                       // metrics go to a collector, too
+	ending  atomic.Bool                // shutdown has begun
 	logs    auditExport
 	sampler string // of hits, as OTEL_TRACES_SAMPLER has it
 	noHits  bool   // nobody wants the spans of plain cache hits
@@ -70,6 +73,9 @@ func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.
 	// Spans and audit records are counted where they are exported. What the SDK still
 	// tells is about metrics, if there is anything to export at all.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		if t.ending.Load() && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
+			return // the end breaks a push off, and pushes once more
+		}
 		if !t.pushes {
 			log.Warn("OpenTelemetry: something is wrong", "hint", "look at the OTEL_* variables")
 			return
@@ -236,6 +242,7 @@ func (t *telemetry) observe() error {
 
 // shutdown flushes everything within ctx.
 func (t *telemetry) shutdown(ctx context.Context) error {
+	t.ending.Store(true)
 	var problems []error
 	for _, flush := range t.flush {
 		problems = append(problems, flush(ctx))

@@ -292,3 +292,30 @@ func TestExportFailuresAreOfTheirSignal(t *testing.T) {
 		})
 	}
 }
+
+// A push of metrics that the end breaks off is none that failed: the last one has all.
+func TestPushBrokenOffAtTheEnd(t *testing.T) {
+	pushing, pushes := make(chan struct{}), atomic.Int64{}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if pushes.Add(1) == 1 {
+			close(pushing)
+			<-r.Context().Done()
+		}
+	}))
+	defer server.Close()
+	t.Setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", server.URL+"/v1/metrics")
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "10")
+	var log strings.Builder
+	telemetry, err := newTelemetry(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
+	check(t, err)
+	<-pushing
+	check(t, telemetry.shutdown(t.Context()))
+	if telemetry.lost.Load() != 0 || log.String() != "" {
+		t.Errorf("%d pushes are lost, the log says %q", telemetry.lost.Load(), log.String())
+	}
+	if pushes.Load() < 2 {
+		t.Error("nothing was pushed at the end")
+	}
+}
