@@ -18,6 +18,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
 // Whatever the sampler, only plain hits are missing from the traces.
@@ -295,27 +297,52 @@ func TestExportFailuresAreOfTheirSignal(t *testing.T) {
 
 // A push of metrics that the end breaks off is none that failed: the last one has all.
 func TestPushBrokenOffAtTheEnd(t *testing.T) {
-	pushing, pushes := make(chan struct{}), atomic.Int64{}
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		if pushes.Add(1) == 1 {
-			close(pushing)
-			<-r.Context().Done()
-		}
-	}))
-	defer server.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", server.URL+"/v1/metrics")
-	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
-	t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "10")
-	var log strings.Builder
-	telemetry, err := newTelemetry(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
-	check(t, err)
-	<-pushing
-	check(t, telemetry.shutdown(t.Context()))
-	if telemetry.lost.Load() != 0 || log.String() != "" {
-		t.Errorf("%d pushes are lost, the log says %q", telemetry.lost.Load(), log.String())
-	}
-	if pushes.Load() < 2 {
-		t.Error("nothing was pushed at the end")
+	for _, protocol := range []string{"http/protobuf", "grpc"} {
+		t.Run(protocol, func(t *testing.T) {
+			pushing, pushes := make(chan struct{}), atomic.Int64{}
+			take := func(ctx context.Context) {
+				if pushes.Add(1) == 1 {
+					close(pushing)
+					<-ctx.Done()
+				}
+			}
+			remote := grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+				if err := stream.RecvMsg(&emptypb.Empty{}); err != nil {
+					return err
+				}
+				take(stream.Context())
+				return stream.SendMsg(&emptypb.Empty{})
+			}))
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.ProtoMajor == 2 {
+					remote.ServeHTTP(w, r)
+					return
+				}
+				if _, err := io.Copy(io.Discard, r.Body); err == nil {
+					take(r.Context())
+				}
+			}))
+			server.Config.Protocols = &http.Protocols{}
+			server.Config.Protocols.SetHTTP1(true)
+			server.Config.Protocols.SetUnencryptedHTTP2(true)
+			server.Start()
+			t.Cleanup(server.Close)
+			t.Setenv("OTEL_METRICS_EXPORTER", "otlp")
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.URL)
+			t.Setenv("OTEL_TRACES_EXPORTER", "none")
+			t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+			t.Setenv("OTEL_METRIC_EXPORT_INTERVAL", "10")
+			var log strings.Builder
+			telemetry, err := newTelemetry(t.Context(), slog.New(slog.NewTextHandler(&log, nil)))
+			check(t, err)
+			<-pushing
+			check(t, telemetry.shutdown(t.Context()))
+			if telemetry.lost.Load() != 0 || log.String() != "" {
+				t.Errorf("%d pushes are lost, the log says %q", telemetry.lost.Load(), log.String())
+			}
+			if pushes.Load() < 2 {
+				t.Error("nothing was pushed at the end")
+			}
+		})
 	}
 }
