@@ -27,8 +27,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 const instrumentationScope = "github.com/credfree/credfree"
@@ -73,7 +71,7 @@ func newTelemetry(ctx context.Context, log *slog.Logger, processors ...sdktrace.
 	// Spans and audit records are counted where they are exported. What the SDK still
 	// tells is about metrics, if there is anything to export at all.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		if t.ending.Load() && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
+		if t.ending.Load() && errors.Is(err, context.Canceled) {
 			return // the end breaks a push off, and pushes once more
 		}
 		if !t.pushes {
