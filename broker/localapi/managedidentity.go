@@ -138,22 +138,18 @@ func imdsKey(r *http.Request, f form) (string, *badRequest) {
 // nothing else, and would never ask again. What JavaScript and Python compare with
 // what they asked for is the resource.
 func (req identityRequest) members(b []byte, issued broker.Issued) []byte {
-	text := func(name, value string) {
-		b = append(append(b, `,"`...), name...)
-		b = strconv.AppendQuote(append(b, `":`...), value)
-	}
-	text("resource", req.resource) // canonical, or the policy would have refused it
-	text("expires_on", strconv.FormatInt(issued.ExpiresAt.Unix(), 10))
-	text("not_before", strconv.FormatInt(time.Now().Unix(), 10))
+	b = append(append(b, `,"resource":"`...), req.resource...) // which is a scope but for its end: nothing has to be escaped
+	b = strconv.AppendInt(append(b, `","expires_on":"`...), issued.ExpiresAt.Unix(), 10)
+	b = strconv.AppendInt(append(b, `","not_before":"`...), time.Now().Unix(), 10)
 	if issued.ClientID != "" {
-		text("client_id", issued.ClientID)
+		b = append(append(b, `","client_id":"`...), issued.ClientID...)
 	}
-	left := strconv.FormatInt(secondsLeft(issued), 10)
-	text("expires_in", left)
+	left := secondsLeft(issued)
+	b = strconv.AppendInt(append(b, `","expires_in":"`...), left, 10)
 	if req.imds {
-		text("ext_expires_in", left)
+		b = strconv.AppendInt(append(b, `","ext_expires_in":"`...), left, 10)
 	}
-	return b
+	return append(b, '"')
 }
 
 // bearable turns a status of the OAuth door into one that no client of managed

@@ -44,6 +44,7 @@ func BenchmarkHitPath(b *testing.B) {
 	}{
 		{"tcp/1", "broker", "tcp", 1}, {"tcp/16", "broker", "tcp", 16}, {"tcp/64", "broker", "tcp", 64}, {"unix/1", "broker", "unix", 1},
 		{"tcp/1/alike", "broker", "tcp", 1}, {"tcp/16/alike", "broker", "tcp", 16}, {"tcp/64/alike", "broker", "tcp", 64}, {"unix/1/alike", "broker", "unix", 1},
+		{"tcp/1/managed-identity", "broker", "tcp", 1}, {"tcp/16/managed-identity", "broker", "tcp", 16},
 		{"tcp/1/on-behalf-of", "broker", "tcp", 1}, {"unix/1/otlp-1-percent", "broker", "unix", 1},
 		{"tcp/1/otlp-1-percent", "broker", "tcp", 1}, {"tcp/1/otlp-100-percent", "broker", "tcp", 1},
 		{"tcp/1/bare-that-reads-the-body", "reader", "tcp", 1},
@@ -63,6 +64,9 @@ func BenchmarkHitPath(b *testing.B) {
 			}
 			request := []byte("POST /oauth2/token HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " +
 				strconv.Itoa(len(form)) + "\r\n\r\n" + form)
+			if strings.HasSuffix(variant.name, "/managed-identity") {
+				request = []byte("GET /msi/token?" + benchQuery + " HTTP/1.1\r\nHost: 127.0.0.1\r\nX-IDENTITY-HEADER: none\r\n\r\n")
+			}
 			env = []string{"CREDFREE_BENCH_BODY=" + firstAnswer(b, broker, variant.network, request)}
 			if strings.HasSuffix(variant.name, "/alike") {
 				env = append(env, "GOMAXPROCS=1")
@@ -116,6 +120,7 @@ func collectorFor(b *testing.B, variant string) []string {
 }
 
 const (
+	benchQuery    = "api-version=2019-08-01&resource=https%3A%2F%2Fgraph.microsoft.com"
 	benchForm     = "grant_type=client_credentials&scope=https%3A%2F%2Fgraph.microsoft.com%2F.default"
 	benchUserForm = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&requested_token_use=on_behalf_of&scope=https%3A%2F%2Fgraph.microsoft.com%2FUser.Read&assertion="
 )
@@ -314,7 +319,7 @@ func benchService(dir string) *service {
 // ours, and the system calls it makes. Its figures are steadier than those of
 // BenchmarkHitPath, and tell what a change is worth.
 func BenchmarkHandler(b *testing.B) {
-	for _, kind := range []string{"spans-off", "on-behalf-of", "spans/otlp-100-percent"} {
+	for _, kind := range []string{"spans-off", "managed-identity", "on-behalf-of", "spans/otlp-100-percent"} {
 		b.Run(kind, func(b *testing.B) {
 			for _, variable := range collectorFor(b, kind) {
 				name, value, _ := strings.Cut(variable, "=")
@@ -327,24 +332,28 @@ func BenchmarkHandler(b *testing.B) {
 				check(b, err)
 				form = benchUserForm + string(user)
 			}
-			benchHandler(b, s, form)
+			r := httptest.NewRequestWithContext(b.Context(), http.MethodPost, "/oauth2/token", nil)
+			r.Header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
+			if kind == "managed-identity" {
+				form = ""
+				r = httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/msi/token?"+benchQuery, nil)
+				r.Header["X-Identity-Header"] = []string{"none"}
+			}
+			benchHandler(b, s, r, form)
 		})
 	}
 }
 
-func benchHandler(b *testing.B, s *service, form string) {
+func benchHandler(b *testing.B, s *service, r *http.Request, form string) {
 	b.Cleanup(func() { check(b, s.closeListeners()) })
 	client, err := (&net.Dialer{}).DialContext(b.Context(), "tcp", s.agentsAddr())
 	check(b, err)
 	server, err := s.tcp[0].Accept()
 	check(b, err)
 	b.Cleanup(func() { check(b, errors.Join(client.Close(), server.Close())) })
-	ctx := context.WithValue(b.Context(), http.LocalAddrContextKey, server.LocalAddr())
 	body := strings.NewReader("")
-	r, err := http.NewRequestWithContext(s.agents.ConnContext(ctx, server), http.MethodPost, "/oauth2/token", io.NopCloser(body))
-	check(b, err)
-	r.Header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
-	r.Host, r.RemoteAddr, r.ContentLength = "127.0.0.1", server.RemoteAddr().String(), int64(len(form))
+	r = r.WithContext(s.agents.ConnContext(context.WithValue(b.Context(), http.LocalAddrContextKey, server.LocalAddr()), server))
+	r.Host, r.RemoteAddr, r.ContentLength, r.Body = "127.0.0.1", server.RemoteAddr().String(), int64(len(form)), io.NopCloser(body)
 	w := answerCounter{header: http.Header{}}
 	b.ReportAllocs()
 	for b.Loop() {
