@@ -9,12 +9,12 @@ const maxClaims = 4
 // find returns the valid entry for key as the most recently used one, or nil. It
 // drops an expired one. It is called with mu held.
 func (c *Cache[V]) find(key Key, now instant) *stored[V] {
-	s, ok := c.entries.Get(key)
+	s, ok := c.get(key)
 	if !ok {
 		return nil
 	}
 	if !s.valid(now) {
-		c.entries.Remove(key)
+		c.remove(key)
 		c.counters.expired++
 		return nil
 	}
@@ -29,23 +29,16 @@ func (c *Cache[V]) store(key Key, s *stored[V], now instant) bool {
 	if !s.valid(now) || s.size > c.cfg.MaxBytes {
 		return false
 	}
-	if old, ok := c.entries.Peek(key); ok && old.left(now) > s.left(now) {
+	if old, ok := c.peek(key); ok && old.left(now) > s.left(now) {
 		// The next refresh is due when s would have wanted one.
 		old.failures = 0
 		old.refreshAfter = old.age(now) + max(s.refreshAfter-s.age(now), c.cfg.RefreshBackoff.First)
 		return true
 	}
-	c.entries.Remove(key) // by way of the callback: Add would replace without it
-	c.bytes += s.size
+	c.remove(key)
 	c.claim(key)
-	if c.entries.Add(key, s) {
-		c.counters.evicted++
-	}
-	// s is the most recent entry and fits alone, so this ends before it is reached.
-	for c.bytes > c.cfg.MaxBytes {
-		c.entries.RemoveOldest()
-		c.counters.evicted++
-	}
+	c.makeRoom(key.Agent, s.size)
+	c.add(key, s)
 	return true
 }
 
@@ -57,7 +50,7 @@ func (c *Cache[V]) claim(key Key) {
 		return
 	}
 	if others := c.claimed[plain]; len(others) >= maxClaims {
-		c.entries.Remove(others[0])
+		c.remove(others[0])
 		c.counters.evicted++
 	}
 	c.claimed[plain] = append(c.claimed[plain], key)
@@ -66,7 +59,12 @@ func (c *Cache[V]) claim(key Key) {
 // removed books that an entry has gone, for whatever reason. It is called with mu
 // held.
 func (c *Cache[V]) removed(key Key, s *stored[V]) {
+	c.entries--
 	c.bytes -= s.size
+	own := c.shares[key.Agent]
+	if own.bytes -= s.size; own.entries.Len() == 0 {
+		delete(c.shares, key.Agent)
+	}
 	plain := key.WithoutClaims()
 	if key == plain {
 		return
@@ -80,7 +78,7 @@ func (c *Cache[V]) removed(key Key, s *stored[V]) {
 // backOff books that a fetch brought nothing to store for key. It matters only if
 // an entry is there to be refreshed. It is called with mu held.
 func (c *Cache[V]) backOff(key Key, now instant) {
-	if s, ok := c.entries.Peek(key); ok {
+	if s, ok := c.peek(key); ok {
 		s.failures++
 		s.retryAt = now.mono + c.cfg.RefreshBackoff.after(s.failures)
 	}

@@ -95,6 +95,52 @@ func TestClaimsCrowdOutNobody(t *testing.T) {
 	}
 }
 
+// An agent that asks for ever other tokens crowds out its own, by entries and by
+// bytes, however recently it used them; and who has little gets more.
+func TestAgentsCrowdOutThemselves(t *testing.T) {
+	for name, cfg := range map[string]Config{"entries": {MaxEntries: 10}, "bytes": {MaxBytes: 10 * (EntryOverhead + 100)}} {
+		t.Run(name, func(t *testing.T) {
+			c := newCache(t, cfg)
+			of := func(agent string, i int) Key {
+				k := numbered(i)
+				k.Agent = agent
+				return k
+			}
+			for i := range 2 {
+				mustGet(t, c, of("modest", i), sized("modest", 100))
+			}
+			for i := range 100 {
+				mustGet(t, c, of("greedy", i), sized("greedy", 100))
+			}
+			for i := range 2 {
+				wantHit(t, c, of("modest", i), "modest")
+			}
+			for i := range 92 {
+				wantMiss(t, c, of("greedy", i))
+			}
+			for i := 92; i < 100; i++ {
+				wantHit(t, c, of("greedy", i), "greedy")
+			}
+			for i := 2; i < 5; i++ {
+				mustGet(t, c, of("modest", i), sized("modest", 100))
+			}
+			mustGet(t, c, of("late", 0), sized("late", 100)) // 5 and 5: of either
+			mustGet(t, c, of("greedy", 200), sized("greedy", 100))
+			wantHit(t, c, of("late", 0), "late")
+			wantHit(t, c, of("greedy", 200), "greedy")
+			for i := 92; i < 95; i++ {
+				wantMiss(t, c, of("greedy", i))
+			}
+			if st := c.Stats(); st.Entries != 10 || st.Bytes != 10*(EntryOverhead+100) || st.Evicted != 97 {
+				t.Errorf("Stats = %+v, want exactly full and 97 evicted", st)
+			}
+			if c.Purge(func(Key) bool { return true }); len(c.shares) != 0 || c.entries != 0 || c.bytes != 0 {
+				t.Errorf("after a purge %d shares, %d entries and %d bytes are left", len(c.shares), c.entries, c.bytes)
+			}
+		})
+	}
+}
+
 func TestTooLargeIsReturnedAndNotStored(t *testing.T) {
 	const room = 10_000
 	c := newCache(t, Config{MaxBytes: room})

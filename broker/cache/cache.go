@@ -5,8 +5,6 @@ import (
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 var (
@@ -81,8 +79,9 @@ type Cache[V any] struct {
 	// outcome of each flight until its done is closed. It is held for
 	// bookkeeping only: never across a fetch, a wait, the clock, or a match function.
 	mu       sync.Mutex
-	entries  *simplelru.LRU[Key, *stored[V]]
-	bytes    int64                   // the sum of size over entries
+	shares   map[string]*share[V]    // what is stored, by agent; none is empty
+	entries  int                     // in all shares
+	bytes    int64                   // of them
 	claimed  map[Key][]Key           // entries with claims by their keys without, the oldest first
 	flights  map[Key]*flight[V]      // what Get may join: at most one per key
 	running  map[*flight[V]]struct{} // every fetch that has not returned, joinable or disowned
@@ -97,21 +96,14 @@ func New[V any](cfg Config) (*Cache[V], error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	c := &Cache[V]{
+	return &Cache[V]{
 		cfg:     cfg,
+		shares:  make(map[string]*share[V]),
 		claimed: make(map[Key][]Key),
 		flights: make(map[Key]*flight[V]),
 		running: make(map[*flight[V]]struct{}),
 		idle:    make(chan struct{}),
-	}
-	// The callback runs for every removal, whatever the reason, so that nothing can
-	// be forgotten on one of the paths.
-	entries, err := simplelru.NewLRU(cfg.MaxEntries, c.removed)
-	if err != nil {
-		return nil, err
-	}
-	c.entries = entries
-	return c, nil
+	}, nil
 }
 
 // Lookup is the hit path: it returns the value stored for key and when it expires.

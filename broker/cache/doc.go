@@ -9,9 +9,10 @@
 //     reports that a refresh is due, and [Cache.Refresh] runs it in the
 //     background. A refresh that fails costs nothing: the entry is served until
 //     it expires, and the next attempt backs off.
-//   - Bounded in entries and in bytes, least recently used out first. There is
-//     no janitor goroutine: an expired entry goes when it is read or when room
-//     is needed.
+//   - Bounded in entries and in bytes. Where there is no room, the least
+//     recently used entry of the agent with most goes, so that no agent crowds
+//     out another. There is no janitor goroutine: an expired entry goes when it
+//     is read or when room is needed.
 //
 // An entry expires on whichever clock says so first. The wall clock notices that
 // the machine was suspended, the monotonic clock that the wall clock was set back.

@@ -26,7 +26,7 @@ func (c *Cache[V]) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return Stats{
-		Entries:  c.entries.Len(),
+		Entries:  c.entries,
 		Bytes:    c.bytes,
 		InFlight: len(c.running),
 		Fetches:  c.counters.fetches,
@@ -44,14 +44,18 @@ func (c *Cache[V]) TimeLeft() map[string]time.Duration {
 	left := map[string]time.Duration{}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, key := range c.entries.Keys() {
-		s, ok := c.entries.Peek(key)
-		if !ok || key.Agent == "" || s.refreshAfter >= s.lifetime || !s.valid(now) {
+	for agent, own := range c.shares {
+		if agent == "" {
 			continue
 		}
-		rest := s.lifetime - s.age(now)
-		if least, known := left[key.Agent]; !known || rest < least {
-			left[key.Agent] = rest
+		for _, s := range own.entries.Values() {
+			if s.refreshAfter >= s.lifetime || !s.valid(now) {
+				continue
+			}
+			rest := s.lifetime - s.age(now)
+			if least, known := left[agent]; !known || rest < least {
+				left[agent] = rest
+			}
 		}
 	}
 	return left
