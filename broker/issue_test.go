@@ -143,6 +143,35 @@ func TestClaimsAreAKeyOfTheirOwn(t *testing.T) {
 	}
 }
 
+// A token with claims that is refreshed leaves the one without them alone: nobody
+// has challenged that since.
+func TestRefreshWithClaimsChallengesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.entra.SetBehavior(entratest.Behavior{Lifetime: time.Hour})
+		challenged := broker.Request{Scope: graph, Claims: `{"access_token":{"acrs":{"essential":true,"value":"c1"}}}`}
+		_, err := w.Issue(as(t, 10001), challenged)
+		check(t, err)
+		time.Sleep(30 * time.Minute)
+		_, err = w.ask(as(t, 10001), graph)
+		check(t, err)
+		time.Sleep(25 * time.Minute)
+		asked := w.entra.TokenRequests()
+		_, err = w.Issue(as(t, 10001), challenged)
+		check(t, err)
+		synctest.Wait()
+		if got := w.entra.TokenRequests(); got != asked+1 {
+			t.Fatalf("got %d token requests, want %d: the token with the claims is refreshed", got, asked+1)
+		}
+		_, err = w.ask(as(t, 10001), graph)
+		check(t, err)
+		if got := w.audit.last(t)["cache"]; got != "hit" {
+			t.Errorf("got %v for the token without the claims, want a hit", got)
+		}
+		check(t, w.cache.Close(context.WithoutCancel(t.Context())))
+	})
+}
+
 // An agent that makes up challenges takes room from itself alone.
 func TestClaimsTakeNobodysRoom(t *testing.T) {
 	w := newWorld(t, func(cfg *broker.Config, _ *broker.Rules) {

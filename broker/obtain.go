@@ -20,6 +20,7 @@ type want struct {
 	exchange *exchange.Client
 	claims   string
 	user     *verified // nil: the identity's own token
+	ahead    bool      // of need: nobody waits, and nothing was challenged
 }
 
 // obtain finds a token in the cache, joins an exchange in flight, or starts one.
@@ -33,7 +34,7 @@ func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exc
 	ctx = b.cfg.Recorder.Open(ctx, rec)
 	kept := *w // the exchange may outlive the request
 	if ok {
-		rec.Cache = issuance.Hit
+		rec.Cache, kept.ahead = issuance.Hit, true
 		b.cfg.Cache.Refresh(ctx, key, refresh(b.cfg.Recorder, key.Agent, w.clientID, b.fetch(key, &kept)))
 		return token, expires, nil
 	}
@@ -96,7 +97,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 		if w.user != nil {
 			b.sessions.keep(session, token.Session, b.cfg.Now())
 		}
-		if w.claims != "" {
+		if w.claims != "" && !w.ahead {
 			// The token without the claims is what was challenged: nobody gets it again.
 			b.cfg.Cache.Drop(key.WithoutClaims())
 		}
