@@ -236,6 +236,10 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.entra != w.entra || now.Exchange != g.Exchange {
 		return cache.ErrPurged
 	}
+	// The API of that name may be another by now.
+	if d.Scope != w.Scope || now.Policy.APIs[question.API].BaseURL != g.Policy.APIs[question.API].BaseURL {
+		return cache.ErrPurged
+	}
 	return nil
 }
 

@@ -333,3 +333,36 @@ func TestReloadWithAnotherEntraBeforeTheExchange(t *testing.T) {
 		})
 	}
 }
+
+// A call that the rules allowed before its exchange is not made by rules that have
+// another API under the same name: neither with what its token was good for, nor where
+// it was. The exchange itself begins when all was purged.
+func TestReloadWithAnotherAPIBeforeTheExchange(t *testing.T) {
+	const before = "apis: {mail: {baseURL: https://graph.microsoft.com/v1.0, scopes: [" + mailRead + "]}}"
+	for name, after := range map[string]string{
+		"scopes":  strings.Replace(before, mailRead, userRead, 1),
+		"address": strings.Replace(before, "graph.microsoft.com/v1.0", "gateway.contoso.com", 1),
+		"paths":   strings.Replace(before, "]}", "], paths: [/users]}", 1),
+		"nothing": before,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.keysThrough(t, func(*http.Request) error { time.Sleep(2 * time.Second); return nil })
+				agents := strings.Replace(assistant(""), "allow: {scopes: ["+userRead+", "+mailRead+"]}", "allow: {apis: [mail]}", 1)
+				w.use(t, before+agents)
+				user := w.userToken(t, nil)
+				var asking sync.WaitGroup
+				asking.Go(func() {
+					issued, err := w.Issue(as(t, 10001), broker.Request{API: "mail", Method: "GET", Path: "/me", OnBehalfOf: true, UserToken: user})
+					if allowed := name == "nothing"; allowed != (err == nil) || allowed != (issued.Token.Len() > 0) {
+						t.Errorf("got a token for %q at %q and %v", issued.Scope, issued.API.BaseURL, err)
+					}
+				})
+				time.Sleep(time.Second)
+				w.use(t, after+agents)
+				asking.Wait()
+			})
+		})
+	}
+}
