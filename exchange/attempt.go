@@ -61,7 +61,7 @@ func (c *Client) exchange(ctx context.Context, a *ask) (Token, *Error) {
 		again = again && timeFor(ctx, pause)
 		c.learn(ctx, leave, failure, !again, done)
 		if !again {
-			c.remember(a, q, failure)
+			c.remember(a, q, failure, done)
 			return Token{}, failure
 		}
 		// 5. Once more.
@@ -146,12 +146,14 @@ func propagating(failure *Error) bool {
 	})
 }
 
-// remember keeps what Entra would say again a moment later.
-func (c *Client) remember(a *ask, q question, failure *Error) {
+// remember keeps what Entra would say again a moment later. That a workload token has
+// expired is not: the platform may replace it at any time.
+func (c *Client) remember(a *ask, q question, failure *Error, done repeats) {
+	expired := slices.Contains(failure.Codes, assertionExpired)
 	switch {
 	case looping(failure):
 		c.patience.looped(q, failure)
-	case !final(failure) || a.renewable(failure):
+	case !final(failure) || a.renewable(failure) && (expired || done.proofs == 0):
 	case a.claims != "" || failure.Claims != "":
 		c.patience.remember(q, failure, rememberClaims)
 	default:

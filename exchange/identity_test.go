@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -307,5 +309,47 @@ func TestLegsAreRenewed(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// What Entra refuses by new legs too is final, and remembered: who goes on asking has
+// nothing sent. Mended, it is there ten seconds later.
+func TestRefusalByNewLegsIsRemembered(t *testing.T) {
+	for code, identity := range map[int]func(e *entra) exchange.Identity{
+		700027: func(e *entra) exchange.Identity { return e.agent() },
+		50013:  func(e *entra) exchange.Identity { return e.agentUser() },
+		500133: func(e *entra) exchange.Identity { return e.agentUser() },
+	} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEntra(t, withKeeper)
+				refuse := respond(http.StatusBadRequest, "application/json", `{"error":"invalid_grant","error_codes":[`+strconv.Itoa(code)+`]}`)
+				e.sent.answer = func(req *http.Request) (*http.Response, error) {
+					if strings.Contains(formOf(req).Get("scope"), graph) { // none of the legs
+						return refuse(req)
+					}
+					return e.sent.next.RoundTrip(req)
+				}
+				ask := func() error {
+					_, err := e.client.Token(t.Context(), identity(e), exchange.Request{Scopes: []string{graph}})
+					return err
+				}
+				first := asError(t, ask())
+				sent := e.count()
+				for range 3 {
+					if again := asError(t, ask()); !again.HeldBack || again.CorrelationID != first.CorrelationID {
+						t.Errorf("got %+v, want what was answered before", again)
+					}
+				}
+				if got := e.count() - sent; got != 0 {
+					t.Errorf("got %d more requests, want none", got)
+				}
+				e.sent.answer = nil
+				time.Sleep(rememberFor)
+				if err := ask(); err != nil {
+					t.Errorf("got %v, want a token", err)
+				}
+			})
+		})
 	}
 }

@@ -43,8 +43,8 @@ const (
 //	                                                                 those that did not: 1 s at a time
 //	no connection                 the same                           of the pair: the same
 //	what is no token answer       repeated once, within 200 ms       as after a 5xx
-//	700024; of an agent also      repeated once, with the workload   leave
-//	700027, 50013, 500133         token, or the legs before, anew
+//	700024; of an agent also      repeated once, with the workload   leave; but when it was repeated in vain,
+//	700027, 50013, 500133         token, or the legs before, anew    all but 700024 are as any refusal
 //	70021, 700211, 700212,        repeated after 1 s and 3 s while   as after any refusal
 //	700213, 70025                 the pair is young: no token yet,
 //	                              or one in the last 10 minutes
