@@ -87,7 +87,9 @@ func (v *Verifier) lookUp(ctx context.Context, tenant, id string, cause func() c
 		return nil, nil, unavailable(tenant, "the broker is shutting down", "ask again when it is back", nil)
 	}
 	s := v.keySet(tenant)
-	age := now.Sub(s.fetched).Abs() // a clock set back makes keys stale too
+	// A clock set back makes keys stale too, and so does a machine that sleeps, whose
+	// monotonic clock stands still.
+	age := max(now.Sub(s.fetched).Abs(), now.Round(0).Sub(s.fetched.Round(0)).Abs())
 	if s.keys != nil && age < trustFor {
 		if key, ok := s.keys[id]; ok {
 			if age >= freshFor {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/credfree/credfree/exchange/usertoken"
 )
@@ -301,4 +303,30 @@ func TestClose(t *testing.T) {
 		p.wantFetches(t, 1)
 		v.Close()
 	})
+}
+
+// A machine that slept for a day has keys of yesterday, although its monotonic clock
+// says that they were just fetched: one that the tenant has withdrawn is not believed.
+func TestKeysAgeWhileTheMachineSleeps(t *testing.T) {
+	var slept atomic.Int64
+	p := newPublisher()
+	v, err := usertoken.New(usertoken.Config{Authority: authority, Transport: p, Now: func() time.Time { return asleep(time.Duration(slept.Load())) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	raw := sign(t, header(), lasting())
+	verified(t, v, raw)
+	p.publish(jwk("k1", &authorityKeys()[1].PublicKey))
+	slept.Store(int64(24 * time.Hour))
+	refused(t, v, raw, usertoken.UnknownKey)
+}
+
+// asleep is now on a machine that has slept for d since its start: what time.Now would
+// return there.
+func asleep(d time.Duration) time.Time {
+	now := time.Now().Add(d)
+	monotonic := (*int64)(unsafe.Add(unsafe.Pointer(&now), unsafe.Sizeof(uint64(0)))) //nolint:gosec // the second word of a time.Time that has both readings, which nothing else can set
+	*monotonic -= int64(d)
+	return now
 }
