@@ -94,7 +94,7 @@ func (r *releases) add(token secret.Text, known *released, now time.Time) {
 	defer r.mu.Unlock()
 	if !now.Before(r.sweep) {
 		r.sweep = now.Add(releasedSweep)
-		r.removeIf(func(old *released) bool { return !now.Before(old.expires) })
+		r.removeIf(func(old *released) bool { return since(old.expires, now) >= 0 })
 	}
 	r.held.Remove(sum) // by way of the callback: Add would replace without it
 	r.bytes += known.size()
@@ -123,7 +123,7 @@ func (r *releases) find(agent string, token secret.Text, now time.Time) *release
 	if !ok {
 		return nil
 	}
-	if !now.Before(known.expires) {
+	if since(known.expires, now) >= 0 {
 		r.held.Remove(sum)
 		return nil
 	}

@@ -91,12 +91,18 @@ func (s *sessions) find(key sessionKey, longest time.Duration, now time.Time) (p
 	if !ok {
 		return policy.User{}, time.Time{}, false
 	}
-	ends := found.began.Add(longest)
-	if !now.Before(ends) {
+	age := since(found.began, now)
+	if age >= longest {
 		s.held.Remove(key)
 		return policy.User{}, time.Time{}, false
 	}
-	return found.user, ends, true
+	return found.user, now.Add(longest - age), true
+}
+
+// since is how long ago a moment was, by the clock that saw more of it pass: the
+// monotonic one stands still while the machine sleeps, and the other can be set back.
+func since(moment, now time.Time) time.Duration {
+	return max(now.Sub(moment), now.Round(0).Sub(moment.Round(0)))
 }
 
 // proof returns what Entra is shown for a session; empty when it has ended.

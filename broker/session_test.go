@@ -6,9 +6,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/cache"
@@ -16,6 +18,7 @@ import (
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/secret"
+	"github.com/credfree/credfree/exchange/usertoken"
 )
 
 // Where the policy says so, an agent goes on for the user: with the same token,
@@ -248,4 +251,50 @@ func TestSessionsThatEndBeforeTheExchange(t *testing.T) {
 		w.use(t, of("      longRunning: {maxAge: 8h}\n"))
 		asking.Wait()
 	})
+}
+
+// A machine that sleeps has a wall clock that goes on, and a monotonic one that does
+// not: what ends by the one is over, although the other says that it has just begun.
+func TestWhatEndsWhileTheMachineSleeps(t *testing.T) {
+	var slept atomic.Int64
+	now := func() time.Time { return asleep(time.Duration(slept.Load())) }
+	w := newWorld(t, func(cfg *broker.Config, _ *broker.Rules) { cfg.Now = now })
+	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: w.entra.RoundTripper(), Now: now})
+	check(t, err)
+	t.Cleanup(users.Close)
+	w.rules.Users = users
+	w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+	user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 10 * time.Minute })
+	issued, err := w.actFor(as(t, 10001), user, userRead)
+	check(t, err)
+	own, err := w.ask(as(t, 10001), graph)
+	check(t, err)
+	active := func() bool {
+		found, err := w.Introspect(as(t, 10001), broker.Request{Door: "oauth"}, own.Token.Text)
+		check(t, err)
+		return found.Active
+	}
+	if issued.Token.Len() == 0 || !active() {
+		t.Error("got no token, or one that is not active")
+	}
+	slept.Store(int64(8*time.Hour - time.Minute))
+	if _, err := w.actFor(as(t, 10001), user, userRead); err != nil {
+		t.Errorf("got %v before the session's end", err)
+	}
+	if active() {
+		t.Error("a token that has expired is active")
+	}
+	slept.Store(int64(8 * time.Hour))
+	if issued, err := w.actFor(as(t, 10001), user, userRead); err == nil || issued.Token.Len() > 0 {
+		t.Error("the session goes on")
+	}
+}
+
+// asleep is now on a machine that has slept for d since its start: what time.Now would
+// return there.
+func asleep(d time.Duration) time.Time {
+	now := time.Now().Add(d)
+	monotonic := (*int64)(unsafe.Add(unsafe.Pointer(&now), unsafe.Sizeof(uint64(0)))) //nolint:gosec // the second word of a time.Time that has both readings, which nothing else can set
+	*monotonic -= int64(d)
+	return now
 }
