@@ -27,7 +27,7 @@ type watch struct {
 	// switched says that the connection is no longer the server's.
 	switched bool
 
-	mu      sync.Mutex // guards stopped, and keeps expire within the request
+	mu      sync.Mutex // guards stopped, and keeps expire and touch within the request
 	stopped bool
 }
 
@@ -44,8 +44,15 @@ func watchCall(rw http.ResponseWriter, r *http.Request, idle time.Duration) (*wa
 	return w, r.WithContext(ctx)
 }
 
-// touch says that something has moved.
-func (w *watch) touch() { w.timer.Reset(w.idle) }
+// touch says that something has moved. That what is left of a call moves once more
+// does not matter any longer.
+func (w *watch) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.stopped {
+		w.timer.Reset(w.idle)
+	}
+}
 
 // expire ends the call to the API, and whatever waits for the agent.
 func (w *watch) expire() {
