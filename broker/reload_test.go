@@ -366,3 +366,32 @@ func TestReloadWithAnotherAPIBeforeTheExchange(t *testing.T) {
 		})
 	}
 }
+
+// An identity that declares other capabilities gets other tokens: with cp1 they live for
+// a day, and those of before are not served until then.
+func TestReloadOfCapabilities(t *testing.T) {
+	w := newWorld(t)
+	ask := func(more string) time.Duration {
+		t.Helper()
+		rules := w.rules
+		var err error
+		rules.Policy, err = policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
+			"\nsources: {pod: {file: {path: "+w.file+"}}}\nidentities: {demo: {application: {clientID: "+entratest.DemoClientID+", source: pod"+more+"}}}\n"+agents))
+		check(t, err)
+		check(t, w.Use(rules))
+		issued, err := w.ask(as(t, 10001), graph)
+		check(t, err)
+		return time.Until(issued.ExpiresAt)
+	}
+	for _, step := range []struct {
+		more, cache string
+		day         bool
+	}{
+		{"", "miss", false}, {", clientCapabilities: [cp1]", "miss", true}, {", clientCapabilities: [cp1]", "hit", true}, {"", "miss", false}, {"", "hit", false},
+	} {
+		left := ask(step.more)
+		if line := w.audit.last(t); line["cache"] != step.cache || (left > 12*time.Hour) != step.day {
+			t.Errorf("with {%s}: got a %v that is good for %s, want a %s, for a day: %t", step.more, line["cache"], left, step.cache, step.day)
+		}
+	}
+}

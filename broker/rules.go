@@ -58,7 +58,7 @@ type principal struct {
 	key      string // in cache keys
 	tenant   string
 	clientID string // "" of a managed identity that is named otherwise
-	entra    string // in cache keys: the client id or, of a managed identity, all that names it
+	entra    string // in cache keys: the client id with its capabilities or, of a managed identity, all that names it
 	audience string // client id that users' tokens are issued for; "" when it cannot act for users
 }
 
@@ -132,7 +132,8 @@ func (g *generation) addPrincipals(name string, identity policy.Identity, source
 	}
 	add := func(memberName string, id exchange.Identity, audience string) {
 		tenant, clientID := id.Principal()
-		p := &principal{Identity: id, key: name, tenant: tenant, clientID: clientID, entra: clientID, audience: audience}
+		p := &principal{Identity: id, key: name, tenant: tenant, clientID: clientID, audience: audience}
+		p.entra = strings.Join(append([]string{clientID}, identity.Capabilities...), " ")
 		if memberName != "" {
 			p.key += "/" + memberName
 		}

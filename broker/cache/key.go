@@ -11,7 +11,7 @@ type Key struct {
 	Agent    string
 	Identity string
 	Tenant   string
-	Client   string // client id, or what else names the identity at Entra
+	Client   string // client id, or what else the identity is to Entra
 	Scopes   string
 	Claims   [32]byte // SHA-256 of the claims challenge; zero: none
 	User     [32]byte // SHA-256 of the user's token; zero: no user
