@@ -48,6 +48,7 @@ func TestCallRefusals(t *testing.T) {
 		"claims":           {path: "tools/x", headers: []string{"Credfree-Claims", "bm8="}, status: 400, code: "invalid_request", reason: "bad_request", by: "broker"},
 		"scheme":           {path: "tools/x", headers: []string{"Authorization", "Negotiate x"}, status: 400, code: "invalid_request", reason: "bad_request", by: "broker"},
 		"TRACE":            {method: "TRACE", path: "tools/x", status: 405, code: "invalid_request", reason: "bad_request", by: "broker"},
+		"trace":            {method: "trace", path: "tools/x", status: 405, code: "invalid_request", reason: "bad_request", by: "broker"}, // some servers tell no case apart
 		"path of nowhere":  {path: "tools/../x", status: 400, code: "invalid_request", reason: "bad_request", by: "broker"},
 		"a browser":        {path: "tools/x", headers: []string{"Origin", "http://evil.example"}, status: 403, code: "access_denied", reason: "foreign_origin", by: "broker"},
 		"large":            {method: "PUT", path: "tools/x", body: strings.NewReader(strings.Repeat("x", 1025)), status: 413, code: "invalid_request", reason: "too_large", by: "broker"},

@@ -15,7 +15,7 @@ import (
 func (c *call) read() *badRequest {
 	name, rest, _ := callTarget(c.in.URL)
 	c.req = broker.Request{Door: doorCallThrough, API: name, Method: c.in.Method}
-	switch c.in.Method {
+	switch strings.ToUpper(c.in.Method) { // as some servers do
 	case http.MethodConnect, http.MethodTrace, "TRACK": // TRACE would echo the token
 		c.w.Header().Set("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
 		return &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "APIs are not called with this method", hint: "use a method that the API documents"}
