@@ -25,6 +25,25 @@ type want struct {
 
 // obtain finds a token in the cache, joins an exchange in flight, or starts one.
 func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exchange.Token, time.Time, error) {
+	token, expires, err := b.take(ctx, rec, w)
+	if err == nil || !errors.Is(err, errUserExpired) {
+		return token, expires, err
+	}
+	// The exchange may have begun a session, which goes on from here.
+	if _, ends, ok := b.sessions.find(sessionKey{rec.Agent, w.key, w.user.hash}, w.LongRunning, b.cfg.Now()); ok {
+		user := *w.user
+		user.Expires, user.inSession, rec.Session = ends, true, true
+		w.user = &user
+		if token, expires, err = b.take(ctx, rec, w); !errors.Is(err, errUserExpired) {
+			return token, expires, err
+		}
+	}
+	return exchange.Token{}, time.Time{}, &Denied{Agent: rec.Agent, Reason: userTokenExpired, Rule: w.Rule, Hint: "the user's token expired while Entra was asked: get a fresh one, and send that"}
+}
+
+// take is obtain with one proof of the user. The error wraps errUserExpired when that
+// was over before there was a token.
+func (b *Broker) take(ctx context.Context, rec *issuance.Record, w *want) (exchange.Token, time.Time, error) {
 	key := w.cacheKey(rec.Agent)
 	token, expires, due, ok := b.cfg.Cache.Lookup(key)
 	if ok && !due {
@@ -47,9 +66,6 @@ func (b *Broker) obtain(ctx context.Context, rec *issuance.Record, w *want) (exc
 	case cache.Hit: // somebody's exchange ended between the two look-ups
 		rec.Cache = issuance.Hit
 	case cache.Miss:
-	}
-	if errors.Is(err, errUserExpired) {
-		err = &Denied{Agent: rec.Agent, Reason: userTokenExpired, Rule: w.Rule, Hint: "the user's token expired while Entra was asked: get a fresh one, and send that"}
 	}
 	return token, expires, err
 }

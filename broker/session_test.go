@@ -298,3 +298,28 @@ func asleep(d time.Duration) time.Time {
 	*monotonic -= int64(d)
 	return now
 }
+
+// A user's token that expires while Entra is asked has begun a session, and whoever
+// waited goes on with that.
+func TestSessionsThatBeginAtTheEndOfTheToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+		user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 3 * time.Second })
+		w.entra.SetBehavior(entratest.Behavior{Delay: 4 * time.Second, ClockSkew: -10 * time.Second})
+		var asking sync.WaitGroup
+		for range 3 { // one asks, the others join
+			asking.Go(func() {
+				issued, err := w.actFor(as(t, 10001), user, userRead)
+				check(t, err)
+				if left := time.Until(issued.ExpiresAt); left < 30*time.Minute || issued.Token.UserObjectID != entratest.DemoUserID {
+					t.Errorf("got a token for %s that is good for %s", issued.Token.UserObjectID, left)
+				}
+			})
+		}
+		asking.Wait()
+		if line := w.audit.last(t); line["session"] != true || w.entra.TokenRequests() != 2 {
+			t.Errorf("got %d requests to Entra and audit line %v, want one with the token and one with the session", w.entra.TokenRequests(), line)
+		}
+	})
+}
