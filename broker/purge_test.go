@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -101,5 +102,30 @@ func TestPurgeForgetsGroups(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Identities share the tokens in between. Who waits for one of them while those of
+// another identity are purged gets it all the same, and nobody else does not.
+func TestPurgeOfAnotherIdentitysLegs(t *testing.T) {
+	for purged, goesOn := range map[string]bool{"agent-user": true, "agent": false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			w.use(t, assistant(""))
+			w.entra.SetBehavior(entratest.Behavior{Delay: 5 * time.Second})
+			var asking sync.WaitGroup
+			asking.Go(func() {
+				issued, err := w.Issue(as(t, 10001), broker.Request{Identity: "agent", Scope: graph})
+				if goesOn {
+					check(t, err)
+				} else if !errors.Is(err, cache.ErrPurged) || issued.Token.Len() > 0 {
+					t.Errorf("got %d bytes and %v, want %v", issued.Token.Len(), err, cache.ErrPurged)
+				}
+			})
+			time.Sleep(time.Second)
+			w.purge(t, broker.Selection{Identity: purged})
+			asking.Wait()
+			check(t, w.cache.Close(context.WithoutCancel(t.Context())))
+		})
 	}
 }

@@ -91,22 +91,27 @@ func (c *Client) kept(ctx context.Context, leg Leg, again bool, plan func() *ask
 	if again {
 		c.cfg.Legs.Drop(leg)
 	}
-	token, err := c.cfg.Legs.Keep(ctx, leg, func(ctx context.Context) (Token, error) {
+	fetch := func(ctx context.Context) (Token, error) {
 		token, failure := c.exchange(ctx, plan())
 		if failure != nil {
 			return Token{}, failure
 		}
 		return token, nil
-	})
-	if err == nil {
-		return token, nil
 	}
-	if failure, ok := errors.AsType[*Error](err); ok {
+	token, err := c.cfg.Legs.Keep(ctx, leg, fetch)
+	failure, told := errors.AsType[*Error](err)
+	if err != nil && !told && ctx.Err() == nil { // revoked for another identity, with which it is shared
+		token, err = c.cfg.Legs.Keep(ctx, leg, fetch)
+		failure, told = errors.AsType[*Error](err)
+	}
+	switch {
+	case err == nil:
+		return token, nil
+	case told:
 		// Whoever shares the leg shares the error, and completes it.
 		own := *failure
 		return Token{}, &own
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return Token{}, unreachable(ctx, ctx.Err())
 	}
 	return Token{}, &Error{Reason: Internal, Message: "an intermediate token was revoked while it was being fetched", Err: err, Hint: "ask again"}
