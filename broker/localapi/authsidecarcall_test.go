@@ -1,6 +1,7 @@
 package localapi_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,8 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/client"
 	"github.com/credfree/credfree/broker/localapi"
+	"github.com/credfree/credfree/broker/policy"
 	"github.com/credfree/credfree/exchange/entratest"
 )
 
@@ -336,5 +339,36 @@ func TestDownstreamKeepsSecrets(t *testing.T) {
 				t.Errorf("%s holds the secret: ...%.300s", where, all[max(0, at-100):])
 			}
 		}
+	}
+}
+
+// A reload that makes another API of the one that is being called does not send it the
+// token that was asked for, for the API of before.
+func TestDownstreamAPIThatBecomesAnother(t *testing.T) {
+	const before, after = "tools: {baseURL: https://tools.example.com, scopes: [" + graph + "]}", "tools: {baseURL: https://other.example.com, scopes: [https://vault.azure.net/.default]}"
+	var b *broker.Broker
+	var asked []string
+	d, _ := openCalls(t, sealedCaller, func(d *door) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if asked = append(asked, r.Host); len(asked) > 1 {
+				return
+			}
+			rules := b.Rules()
+			var err error
+			rules.Policy, err = policy.Parse("credfree.yaml", []byte("version: 1\ntenant: "+entratest.DemoTenantID+"\ncloud: custom\nauthority: "+authority+
+				"\nsources: {pod: {file: {path: "+d.file+"}}}"+strings.Replace(identities, before, after, 1)+"agents:\n"+sealedCaller("")))
+			if err == nil {
+				err = b.Use(rules)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+			w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_claims", claims="`+base64.StdEncoding.EncodeToString([]byte(recently()))+`"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		})
+	}, func(cfg *localapi.Config) { b = cfg.Broker })
+	got := d.send(t, http.MethodPost, ownCall+"tools?optionsOverride.Scopes="+graph, "")
+	if p := problemIn(t, got); p.Status != 400 || p.Reason != "override_not_allowed" || len(asked) != 1 {
+		t.Errorf("got %s after calls of %q, want the first one alone", got.wire(), asked)
 	}
 }

@@ -123,10 +123,14 @@ func (req *sidecarRequest) keepResource(p *policy.Policy) *badRequest {
 	for scope := range strings.FieldsSeq(req.Scope) {
 		if trimSlash(resourceOf(scope)) != resourceOf(api.Scopes[0]) {
 			req.rule = "apis." + api.Name + ".scopes"
-			return notOverridden("the scopes are of another resource than the API's", "leave "+overrideScopes+" out, or send scopes of the API")
+			return notOfAPI()
 		}
 	}
 	return nil
+}
+
+func notOfAPI() *badRequest {
+	return notOverridden("the scopes are of another resource than the API's", "leave "+overrideScopes+" out, or send scopes of the API")
 }
 
 // resourceOf is what stands before the last slash of a scope.

@@ -63,6 +63,9 @@ func (c *call) send(out *http.Request, resend int) (*http.Response, error) {
 	if c.target, problem = targetOf(c.issued.API, c.escaped, out.URL); problem != nil {
 		return nil, problem
 	}
+	if scope, _, _ := strings.Cut(c.issued.Scope, " "); resourceOf(scope) != resourceOf(c.issued.API.Scopes[0]) {
+		return nil, notOfAPI() // the API has become another since the scopes were read
+	}
 	c.span.End()
 	began := time.Now()
 	ctx := c.open(c.issued.Span, out, resend, began)
