@@ -65,16 +65,39 @@ func (b *Broker) askGraph(ctx context.Context, g *generation, p *principal, id p
 	w := &want{Decision: policy.Decision{Scopes: scopes, Scope: scopes[0]}, principal: p, exchange: g.Exchange}
 	// The key has no agent, so that no request can ever look it up.
 	key := cache.Key{Identity: p.clientID, Tenant: p.tenant, Client: p.clientID, Scopes: scopes[0]}
-	token, err := keep(ctx, b.cfg.Cache, b.cfg.Recorder, key, b.fetch(key, w))
-	if failure, ok := errors.AsType[*exchange.Error](err); ok && !failure.Temporary() {
-		return membership{}, untold("no token for it: " + failure.Message)
+	for again := false; ; again = true {
+		token, err := keep(ctx, b.cfg.Cache, b.cfg.Recorder, key, b.fetch(key, w))
+		if failure, ok := errors.AsType[*exchange.Error](err); ok && !failure.Temporary() {
+			return membership{}, untold("no token for it: " + failure.Message)
+		}
+		if err != nil {
+			return membership{}, err
+		}
+		list, err := memberObjects(ctx, g.Graph, base, token, id)
+		ofToken := errors.Is(err, status(http.StatusUnauthorized)) || errors.Is(err, status(http.StatusForbidden))
+		if !ofToken || again || !b.replace(key, token) {
+			return membership{list, err}, nil
+		}
 	}
-	if err != nil {
-		return membership{}, err
-	}
-	list, err := memberObjects(ctx, g.Graph, base, token, id)
-	return membership{list, err}, nil
 }
+
+// graphTokenFor is how long a token that Graph refuses is used all the same: a fresh
+// one would be refused too.
+const graphTokenFor = time.Minute
+
+// replace forgets a token that Graph refuses, unless it is fresh, and reports whether
+// there is or will be another one. It may have been revoked since, or be without rights
+// that were granted since.
+func (b *Broker) replace(key cache.Key, refused exchange.Token) bool {
+	token, expires, _, ok := b.cfg.Cache.Lookup(key)
+	if !ok || token.UniqueID != refused.UniqueID { // whoever asked at the same time was faster
+		return true
+	}
+	return token.Lifetime-expires.Sub(b.cfg.Now()) >= graphTokenFor && b.cfg.Cache.Drop(key)
+}
+
+// status is what Graph refuses to tell with.
+func status(code int) untold { return untold(fmt.Sprintf("it answered with status %d", code)) }
 
 // memberObjects asks for the groups of a user:
 // https://learn.microsoft.com/graph/api/directoryobject-getmemberobjects. The error
@@ -99,14 +122,14 @@ func memberObjects(ctx context.Context, graph http.RoundTripper, base string, to
 		Groups []string `json:"value"`
 		Next   string   `json:"@odata.nextLink"`
 	}
-	said := fmt.Sprintf("it answered with status %d", resp.StatusCode)
+	said := status(resp.StatusCode)
 	switch {
 	case err != nil:
 		return nil, graphTrouble("its answer was cut off", nil)
 	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode >= http.StatusInternalServerError:
-		return nil, graphTrouble(said, resp)
+		return nil, graphTrouble(string(said), resp)
 	case resp.StatusCode != http.StatusOK:
-		return nil, untold(said)
+		return nil, said
 	case len(body) > maxGraphAnswer || json.Unmarshal(body, &answer) != nil || answer.Next != "":
 		return nil, untold("its answer is not a list of groups that is whole")
 	}

@@ -248,3 +248,67 @@ func slowGraph(t *testing.T) (w *world, asked *int) {
 	w.use(t, fromGraph())
 	return w, asked
 }
+
+// The broker's own token for Graph can be refused before its end: it was revoked, or got
+// before somebody granted the rights that the hint asks for. Then a fresh one is tried,
+// once a minute at most.
+func TestGraphRefusesTheToken(t *testing.T) {
+	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorldOf(t, func(d *entratest.Directory) {
+				inGroup(d)
+				for n := range 3 {
+					d.Tenants[0].Users = append(d.Tenants[0].Users, entratest.User{ObjectID: person(n), UserPrincipalName: fmt.Sprintf("user%d@demo.example", n), Groups: []string{groupID}})
+				}
+			})
+			next, refused := w.rules.Graph, map[string]bool{}
+			var mu sync.Mutex // guards seen
+			var seen []string
+			w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
+				token := req.Header.Get("Authorization")
+				mu.Lock()
+				seen = append(seen, token)
+				mu.Unlock()
+				time.Sleep(time.Millisecond) // others ask too
+				if refused[token] || refused["all"] {
+					return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+				}
+				return next.RoundTrip(req)
+			})
+			w.use(t, fromGraph())
+			user := w.userToken(t, func(r *entratest.UserTokenRequest) { overage(r); r.Lifetime = time.Hour })
+			_, err := w.actFor(as(t, 10001), user, userRead)
+			check(t, err)
+			refused[seen[0]] = true
+			time.Sleep(6 * time.Minute) // what Graph told is not remembered any more
+			_, err = w.actFor(as(t, 10001), user, userRead)
+			if check(t, err); len(seen) != 3 || seen[1] != seen[0] || seen[2] == seen[0] {
+				t.Errorf("%d: Graph was asked %d times, want once with the token at hand and once with a fresh one", status, len(seen))
+			}
+			// A crowd of users finds out at the same time.
+			refused[seen[2]] = true
+			time.Sleep(6 * time.Minute)
+			var asking sync.WaitGroup
+			for n := range 3 {
+				other := w.userToken(t, func(r *entratest.UserTokenRequest) { overage(r); r.User = person(n) })
+				asking.Go(func() {
+					_, err := w.actFor(as(t, 10001), other, userRead)
+					check(t, err)
+				})
+			}
+			asking.Wait()
+			refused["all"] = true
+			time.Sleep(6 * time.Minute)
+			asked := w.entra.TokenRequests()
+			for range 5 {
+				if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != policy.GroupsOverage {
+					t.Errorf("%d: got %v", status, err)
+				}
+				time.Sleep(10 * time.Second)
+			}
+			if got := w.entra.TokenRequests() - asked; got != 1 {
+				t.Errorf("%d: got %d requests to Entra, want one in a minute", status, got)
+			}
+		})
+	}
+}
