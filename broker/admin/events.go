@@ -36,7 +36,8 @@ func after(event string, began time.Time) uint64 {
 
 // events streams issuances as they happen, as server-sent events: an event
 // "issuance" each, with its EventID, and "missed" with how many a reader was too
-// slow for. With rows=true each is a row of the page's table.
+// slow for. An id without an event says how far the stream has come: who is sent
+// nothing can go on there, too. With rows=true each is a row of the page's table.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	values, q, problem := filters(r)
 	if problem != nil {
@@ -66,6 +67,7 @@ func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	s := &stream{w: w, control: http.NewResponseController(w), rows: values.Get("rows") != "", began: held.Since}
 	s.write([]byte(": credfree\n\n"))
+	s.place(q.After)
 	s.missed(h.cfg.Memory.Missed(live))
 	for i := range before {
 		s.issuance(&before[i])
@@ -87,6 +89,9 @@ func (h *Handler) follow(r *http.Request, live *recent.Subscription, s *stream) 
 			s.issuance(&i)
 		case <-tick.C:
 			s.write([]byte(":\n\n"))
+			if last := h.cfg.Memory.Last(); len(live.C()) == 0 { // then all up to last that match were sent
+				s.place(last)
+			}
 		}
 		s.missed(h.cfg.Memory.Missed(live))
 	}
@@ -99,6 +104,11 @@ type stream struct {
 	rows    bool
 	began   time.Time // the broker
 	err     error
+}
+
+// place says that all up to the number has been sent.
+func (s *stream) place(number uint64) {
+	s.write(fmt.Appendf(nil, "id: %s\n\n", EventID(number, s.began)))
 }
 
 func (s *stream) missed(n int) {

@@ -4,11 +4,16 @@ import (
 	"bufio"
 	"context"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/credfree/credfree/broker/admin"
+	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/recent"
 )
 
@@ -110,6 +115,61 @@ func TestSlowReaders(t *testing.T) {
 	memory.Unsubscribe(all[0])
 	if _, s := memory.Subscribe(recent.Query{}); s == nil {
 		t.Error("nobody makes room")
+	}
+}
+
+// A reader whose filters match nothing knows all the same how far it has come: it goes
+// on there, and is not told that it missed what it never asked for.
+func TestQuietStreamsKeepTheirPlace(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte("an operator's key, long enough\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		memory := recent.New(time.Now())
+		h := handlerWith(t, func(c *admin.Config) { c.Memory, c.Key = memory, peer.NewKeys([]string{file}) })
+		add := func(n int) {
+			i := issuance(n)
+			memory.Add(&i)
+		}
+		add(1)
+		ctx, leave := context.WithCancel(t.Context())
+		req := httptest.NewRequestWithContext(ctx, http.MethodGet, "/issuances/events?decision=deny", nil)
+		req.Host, req.RemoteAddr = "127.0.0.1:7401", "127.0.0.1:5555"
+		req.Header.Set("Authorization", "Bearer an operator's key, long enough")
+		w, done := httptest.NewRecorder(), make(chan struct{})
+		go func() {
+			defer close(done)
+			h.ServeHTTP(w, req)
+		}()
+		synctest.Wait()
+		for n := range 4 {
+			add(2 + n)
+		}
+		time.Sleep(time.Minute)
+		leave()
+		<-done
+		var ids []string
+		for line := range strings.Lines(w.Body.String()) {
+			if id, ok := strings.CutPrefix(line, "id: "); ok {
+				ids = append(ids, strings.TrimSpace(id))
+			}
+		}
+		began := memory.Held().Since
+		if len(ids) == 0 || ids[0] != admin.EventID(1, began) || ids[len(ids)-1] != admin.EventID(5, began) || strings.Contains(w.Body.String(), "event:") {
+			t.Errorf("got ids %q in %q, want those of 1 and then 5, and no event", ids, w.Body)
+		}
+	})
+}
+
+// The page names its broker from the beginning: its list goes on after a restart, too.
+func TestPageStreamNamesItsBroker(t *testing.T) {
+	o := newOperators(t)
+	i := issuance(1)
+	o.memory.Add(&i)
+	want := "after=" + admin.EventID(1, o.memory.Held().Since)
+	if _, text := o.ask(t, http.MethodGet, "/", "", "Accept", "text/html"); !strings.Contains(text, want) {
+		t.Errorf("the page's stream lacks %s", want)
 	}
 }
 

@@ -19,7 +19,7 @@ type issuancesView struct {
 	Matching  int
 	All       string    // the page with all that match, when there are more
 	Refresh   *timeline // the trace of a refresh that was asked for
-	Last      uint64    // number of the newest that the list may hold
+	Last      string    // EventID of the newest that the list may hold
 	Stream    string    // where the next ones come from
 	Agents    []string
 	Doors     []string
@@ -33,7 +33,7 @@ func (h *Handler) issuancesPage(w http.ResponseWriter, r *http.Request) {
 		status, v.Problem, q = http.StatusBadRequest, problem.Error, recent.Query{Limit: defaultLimit}
 		values = url.Values{}
 	}
-	v.Last = h.cfg.Memory.Last()
+	v.Last = EventID(h.cfg.Memory.Last(), h.cfg.Memory.Held().Since)
 	v.Issuances, v.Matching = h.cfg.Memory.Find(q)
 	v.Query, v.More = q, q.Door != "" || q.Cache != "" || q.ID != "" || q.Trace != "" || q.CorrelationID != "" || q.Reason != ""
 	v.Filtered = v.More || q.Agent != "" || q.User != "" || q.Scope != "" || q.Decision != ""
