@@ -79,13 +79,14 @@ func auditVerify(c *cli.Context, std stdio) error {
 	if sum.Broken > 0 {
 		return fail(exitError, fmt.Errorf("the chain is broken in %s", count(int(sum.Broken), "place", "places")), "files go in the order in which they were written, the oldest first; a keyed chain needs --key-file")
 	}
-	fmt.Fprintf(std.out, "whole: %s in %s\nhead: %s (line %d of the chain)\n", count(int(sum.Lines), "line", "lines"), count(len(logs), "file", "files"), sum.Head, sum.Seq)
+	result := fmt.Sprintf("whole: %s in %s\nhead: %s (line %d of the chain)\n", count(int(sum.Lines), "line", "lines"), count(len(logs), "file", "files"), sum.Head, sum.Seq)
 	if cfg.Head == "" {
 		fmt.Fprintln(std.err, "note: whether the last line was changed, or lines after it removed, shows with --head alone")
 	} else {
-		fmt.Fprintf(std.out, "after the head given: %s\n", count(int(sum.After), "line", "lines"))
+		result += fmt.Sprintf("after the head given: %s\n", count(int(sum.After), "line", "lines"))
 	}
-	return nil
+	_, err = io.WriteString(std.out, result)
+	return err
 }
 
 var userForm = regexp.MustCompile(`^(?i:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)

@@ -282,3 +282,18 @@ func TestHashedUsersInRequestsToGraph(t *testing.T) {
 		}
 	}
 }
+
+// Whoever is to read the result of a verification is told when there is none.
+func TestVerificationThatCannotBePrinted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	a := auditOf(t, "--audit-log", path, "--audit-chain")
+	check(t, a.close())
+	read, write, err := os.Pipe()
+	check(t, err)
+	check(t, read.Close())
+	check(t, write.Close())
+	var told strings.Builder
+	if code := run([]string{"credfree", "audit", "verify", path}, strings.NewReader(""), write, &told); code != exitError {
+		t.Errorf("got exit code %d and %s, want %d", code, told.String(), exitError)
+	}
+}
