@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,16 @@ func TestTraceOfARefreshIsDrawn(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwithout %q", out.String(), want)
 		}
+	}
+}
+
+// What a reader was too slow for is in the audit log, and watch says so.
+func TestWatchSaysWhereTheMissedAre(t *testing.T) {
+	var told strings.Builder
+	w := &watcher{out: io.Discard, err: &told}
+	check(t, w.follow(io.NopCloser(strings.NewReader("event: missed\ndata: 7\n\n"))))
+	if got, want := told.String(), "more happened than could be shown: 7 are missing here, and stand in the audit log\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -40,6 +40,9 @@ func watchCommand(std stdio) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if last := c.Int("last"); last < 0 {
+				return fail(exitUsage, fmt.Errorf("%d issuances cannot be printed", last), "--last is how many to begin with; without it only new ones are printed")
+			}
 			client, err := adminOf(c)
 			if err != nil {
 				return err
@@ -155,7 +158,7 @@ func (w *watcher) follow(stream io.ReadCloser) error {
 		case field == "event":
 			event = value
 		case field == "data" && event == "missed":
-			fmt.Fprintln(w.err, "more happened than could be shown:", value, "are missing here, and in the audit log")
+			fmt.Fprintln(w.err, "more happened than could be shown:", value, "are missing here, and stand in the audit log")
 		case field == "data":
 			var i recent.Issuance
 			if err := json.Unmarshal([]byte(value), &i); err != nil {
