@@ -42,10 +42,20 @@ credfree_token_requests_total` + at + `,decision="allow",reason=""} 0+19x60`, 0}
 			{"held", `credfree_exchange_holds` + at + `,kind="throttled"} 1x60`, 1},
 			{"of another kind", `credfree_exchange_holds` + at + `,kind="breaker"} 1x60`, 0},
 			{"now and then", `credfree_exchange_holds` + at + `,kind="throttled"} 0 1 0 1 0 1 0x50 0 1 0 1`, 0},
+			{"again and again, and over at every other scrape", `credfree_exchange_holds` + at + `,kind="throttled"} 0x40 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1`, 1},
 		},
 		"CredfreeBreakerOpen": {
 			{"held", `credfree_exchange_holds` + at + `,kind="breaker"} 1x60`, 1},
 			{"not", `credfree_exchange_holds` + at + `,kind="breaker"} 0x60`, 0},
+			{"again and again, and over at every other scrape", `credfree_exchange_holds` + at + `,kind="breaker"} 0x40 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1 0 1`, 1},
+			{"and over at each scrape, since agents seldom ask", `credfree_exchange_holds` + at + `,kind="breaker"} 0x60
+credfree_exchange_duration_seconds_count` + at + `,leg="resource",reason="entra_unavailable"} 0 0 3 3 6 6 9 9 12 12 15 15x35 18 18 21 21 24 24 27 27 30 30 33 33 36 36
+credfree_exchange_duration_seconds_count` + at + `,leg="resource",reason=""} 7x60`, 1},
+			{"once", `credfree_exchange_holds` + at + `,kind="breaker"} 0x55 1 0 0 0 0
+credfree_exchange_duration_seconds_count` + at + `,leg="resource",reason="timeout"} 0x55 3x5`, 0},
+			{"in between Entra answers", `credfree_exchange_holds` + at + `,kind="breaker"} 0x60
+credfree_exchange_duration_seconds_count` + at + `,leg="resource",reason="timeout"} 0+1x60
+credfree_exchange_duration_seconds_count` + at + `,leg="resource",reason="entra_rejected"} 0+1x60`, 0},
 		},
 		"CredfreeSlowExchanges": {
 			{"five seconds", `credfree_token_duration_seconds_bucket` + at + `,cache="miss",decision="allow",le="2.5"} 0+1x60
