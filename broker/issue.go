@@ -175,7 +175,8 @@ func (g *generation) question(evidence policy.Peer, req Request, now time.Time) 
 
 // describe puts the decision on the record.
 func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision, user *verified, req Request) {
-	rec.Reason, rec.Rule, rec.Identity, rec.OnBehalfOf = string(d.Reason), d.Rule, d.Identity, d.OnBehalfOf
+	judge(rec, d)
+	rec.Identity, rec.OnBehalfOf = d.Identity, d.OnBehalfOf
 	rec.Call = req.Method != ""
 	if d.Agent != nil {
 		rec.Agent, rec.Owner = d.Agent.Name, d.Agent.Owner
@@ -199,11 +200,17 @@ func (b *Broker) describe(rec *issuance.Record, g *generation, d policy.Decision
 		return
 	}
 	rec.Decision, rec.Scopes = issuance.Allow, d.Scopes
-	if d.Audited {
-		rec.Audited, rec.Reason, rec.Rule = true, string(d.AuditedReason), d.AuditedRule
-	}
 	p := g.principals[member{d.Identity, d.Member}]
 	rec.Tenant, rec.ClientID = p.tenant, p.clientID
+}
+
+// judge puts on the record which rule decided, and why not; where only audit mode
+// allows it, what would have denied it.
+func judge(rec *issuance.Record, d policy.Decision) {
+	rec.Reason, rec.Rule, rec.Audited = string(d.Reason), d.Rule, d.Allowed && d.Audited
+	if rec.Audited {
+		rec.Reason, rec.Rule = string(d.AuditedReason), d.AuditedRule
+	}
 }
 
 // hides reports whether hashes stand for users, of whom the identity's member is one.
@@ -229,8 +236,8 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 	if b.cfg.Recorder.Remembers() {
 		rec.Steps = now.steps(question, d, w.user, nil)
 	}
+	judge(rec, d)
 	if !d.Allowed {
-		rec.Reason, rec.Rule = string(d.Reason), d.Rule
 		return &Denied{Agent: rec.Agent, Reason: d.Reason, Rule: d.Rule, Hint: d.Hint}
 	}
 	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.entra != w.entra || now.Exchange != g.Exchange {

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/cache"
 	"github.com/credfree/credfree/broker/policy"
@@ -393,5 +395,49 @@ func TestReloadOfCapabilities(t *testing.T) {
 		if line := w.audit.last(t); line["cache"] != step.cache || (left > 12*time.Hour) != step.day {
 			t.Errorf("with {%s}: got a %v that is good for %s, want a %s, for a day: %t", step.more, line["cache"], left, step.cache, step.day)
 		}
+	}
+}
+
+// What is recorded of an issuance that a reload overtook is what the rules say whose
+// revision it names: which of them decided, and whether audit mode alone allowed it.
+func TestReloadWhileInFlightIsRecorded(t *testing.T) {
+	audit, listed := assistant("    mode: audit\n"), assistant("")
+	bare := strings.Replace(audit, graph+", ", "", 1)
+	if bare == audit {
+		t.Fatal("the scope is not taken away")
+	}
+	for name, test := range map[string]struct {
+		before, after string
+		want          map[string]any
+	}{
+		"allowed now": {bare, listed, map[string]any{"decision": "allow", "rule": "agents.assistant.allow.scopes[0]"}},
+		"audited now": {listed, bare, map[string]any{"decision": "allow", "rule": "agents.assistant.allow.scopes", "reason": "scope_not_allowed", "audited": true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.use(t, test.before)
+				w.entra.SetBehavior(entratest.Behavior{Delay: 5 * time.Second})
+				var asking sync.WaitGroup
+				asking.Go(func() {
+					if _, err := w.ask(as(t, 10001), graph); err != nil {
+						t.Error(err)
+					}
+				})
+				time.Sleep(time.Second)
+				w.use(t, test.after)
+				asking.Wait()
+				line := w.audit.last(t)
+				got := map[string]any{}
+				for _, field := range []string{"decision", "rule", "reason", "audited"} {
+					if line[field] != nil {
+						got[field] = line[field]
+					}
+				}
+				if diff := cmp.Diff(test.want, got); diff != "" {
+					t.Errorf("got another record (-want +got):\n%s", diff)
+				}
+			})
+		})
 	}
 }
