@@ -408,3 +408,25 @@ func TestPurgeAsksFirst(t *testing.T) {
 		t.Errorf("got %d %s, and %v purged", status, text, o.purged)
 	}
 }
+
+// What failed had been allowed: the page does not say that it would have been denied for
+// that, nor that the rule which allowed it is why it failed.
+func TestFailuresAreNoDenials(t *testing.T) {
+	o := newOperators(t)
+	allowed, audited := issuance(1), issuance(2)
+	allowed.Decision, allowed.Reason = recent.Fail, "entra_unavailable"
+	audited.Decision, audited.Reason, audited.Audited, audited.Rule = recent.Fail, "entra_rejected", true, "agents.researcher.allow.scopes"
+	o.memory.Add(&allowed)
+	o.memory.Add(&audited)
+	for id, want := range map[string]string{
+		allowed.ID: "<strong>entra unavailable</strong>; decided by <code>agents.researcher.allow.scopes[0]</code>",
+		audited.ID: "<strong>entra rejected</strong>; audit mode alone had allowed it, against <code>agents.researcher.allow.scopes</code>",
+	} {
+		if _, text := o.ask(t, http.MethodGet, "/issuances/"+id, "", "Accept", "text/html"); !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q:\n%s", want, text)
+		}
+	}
+	if _, text := o.ask(t, http.MethodGet, "/", "", "Accept", "text/html"); strings.Contains(text, "only audited") || !strings.Contains(text, "entra rejected") {
+		t.Error("the list does not say why it failed")
+	}
+}

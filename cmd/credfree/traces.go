@@ -151,7 +151,7 @@ func describeTrace(d *admin.Detail) string {
 	if i.Inspected() {
 		decision += ", inspected"
 	}
-	line("decision", strings.TrimSpace(decision+" "+i.Reason))
+	line("decision", strings.TrimSpace(decision+" "+reasonOf(i)))
 	line("rule", i.Rule)
 	line("hint", i.Hint)
 	line("policy", i.Revision)

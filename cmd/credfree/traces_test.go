@@ -90,3 +90,21 @@ func TestOperatorsTerminalIsSafe(t *testing.T) {
 		}
 	}
 }
+
+// What audit mode alone has issued is not a reason of its own, and what failed failed for
+// the reason that it names.
+func TestAuditedIssuancesSaySo(t *testing.T) {
+	i := recent.Issuance{Agent: "a", Decision: recent.Allow, Audited: true, Reason: "scope_not_allowed"}
+	failed := i
+	failed.Decision, failed.Reason = recent.Fail, "entra_rejected"
+	for got, want := range map[string]string{
+		issuanceLine(&i, false, 0):                     "00:00:00 allow a            -       0.00 ms only audited: scope_not_allowed",
+		issuanceLine(&failed, false, 0):                "00:00:00 error a            -       0.00 ms entra_rejected",
+		describeTrace(&admin.Detail{Issuance: i}):      "\ndecision        allow only audited: scope_not_allowed\n",
+		describeTrace(&admin.Detail{Issuance: failed}): "\ndecision        error entra_rejected\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

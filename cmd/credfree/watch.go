@@ -202,7 +202,7 @@ func issuanceLine(i *recent.Issuance, colour bool, width int) string {
 		rest = "@" + id[:min(8, len(id))] + " " + rest
 	}
 	if i.Reason != "" {
-		rest = i.Reason + " " + rest
+		rest = reasonOf(i) + " " + rest
 	}
 	if i.Inspected() {
 		rest = "inspected " + rest
@@ -218,6 +218,14 @@ func issuanceLine(i *recent.Issuance, colour bool, width int) string {
 		rest = cut(rest, max(width-used, 10))
 	}
 	return i.Start.UTC().Format(time.TimeOnly) + " " + decision + visible(head+rest)
+}
+
+// reasonOf is why not, or what audit mode alone has overlooked.
+func reasonOf(i *recent.Issuance) string {
+	if i.Audited && i.Decision == recent.Allow {
+		return "only audited: " + i.Reason
+	}
+	return i.Reason
 }
 
 var colours = map[string]string{recent.Allow: "\x1b[32m", recent.Deny: "\x1b[33m", recent.Fail: "\x1b[31m"}
