@@ -75,7 +75,11 @@ func (p *proposal) agent(a *Agent) {
 	}
 	if slices.ContainsFunc(forUsers, item.dropped) {
 		p.line(4, "onBehalfOf:")
-		if !slices.ContainsFunc(forUsers, item.kept) {
+		switch {
+		case slices.ContainsFunc(forUsers, item.kept):
+		case a.Inspections > 0:
+			p.comment(6, "nothing was asked for on behalf of a user; onBehalfOf stays, to inspect users' tokens")
+		default:
 			p.comment(6, "nothing was asked for on behalf of a user: onBehalfOf can go")
 		}
 		p.allow(6, forUsers, a.granted.forUsers)

@@ -153,6 +153,22 @@ func TestProposalKeepsWhatIsUsed(t *testing.T) {
 	}
 }
 
+// TestProposalKeepsInspections: who only has users' tokens inspected needs onBehalfOf,
+// though it acts for nobody.
+func TestProposalKeepsInspections(t *testing.T) {
+	for grant, want := range map[string]string{
+		"inspection":         "# nothing was asked for on behalf of a user; onBehalfOf stays, to inspect users' tokens",
+		"client_credentials": "# nothing was asked for on behalf of a user: onBehalfOf can go",
+	} {
+		var proposal bytes.Buffer
+		line := `{"time":"2026-10-01T00:00:00Z","type":"audit","agent":"1.5","decision":"allow","grant":"` + grant + `"}`
+		check(t, reportOf(t, configOf(t, []byte(overlap)), []byte(line)).WriteProposal(&proposal))
+		if !strings.Contains(proposal.String(), want+"\n") {
+			t.Errorf("%s: got\n%s\nwithout %q", grant, proposal.String(), want)
+		}
+	}
+}
+
 // TestProposalNeedsSomethingToGoBy: nothing is taken away on the word of no log.
 func TestProposalNeedsSomethingToGoBy(t *testing.T) {
 	for _, c := range []struct {
