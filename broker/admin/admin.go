@@ -34,6 +34,9 @@ type Config struct {
 	Memory *recent.Memory
 	// Overview says how the broker is. Required; called concurrently.
 	Overview func() Overview
+	// UserHash is what stands for a user of whom it is asked, where users are hashed. The
+	// error says what to write instead. Nil: users are never hashed. Called concurrently.
+	UserHash func(user string) (string, error)
 	// Key is what operators present who are neither root nor the broker's own
 	// user. Nil: there are no others.
 	Key *peer.Keys

@@ -39,7 +39,7 @@ func after(event string, began time.Time) uint64 {
 // slow for. An id without an event says how far the stream has come: who is sent
 // nothing can go on there, too. With rows=true each is a row of the page's table.
 func (h *Handler) events(w http.ResponseWriter, r *http.Request) {
-	values, q, problem := filters(r)
+	values, q, problem := h.filters(r)
 	if problem != nil {
 		writeJSON(w, http.StatusBadRequest, problem)
 		return

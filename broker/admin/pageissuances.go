@@ -28,7 +28,7 @@ type issuancesView struct {
 
 func (h *Handler) issuancesPage(w http.ResponseWriter, r *http.Request) {
 	status, v := http.StatusOK, issuancesView{Doors: doors(), Caches: caches()}
-	values, q, problem := filters(r)
+	values, q, problem := h.filters(r)
 	if problem != nil {
 		status, v.Problem, q = http.StatusBadRequest, problem.Error, recent.Query{Limit: defaultLimit}
 		values = url.Values{}

@@ -61,7 +61,7 @@ const (
 
 // filters reads the filters of a request. Fields that are empty are as good as
 // absent: a form sends them.
-func filters(r *http.Request) (url.Values, recent.Query, *Problem) {
+func (h *Handler) filters(r *http.Request) (url.Values, recent.Query, *Problem) {
 	values, problem := queryValues(r)
 	if problem != nil {
 		return nil, recent.Query{}, problem
@@ -69,6 +69,11 @@ func filters(r *http.Request) (url.Values, recent.Query, *Problem) {
 	q, err := queryOf(values)
 	if err != nil {
 		return nil, recent.Query{}, &Problem{err.Error(), filterHint}
+	}
+	if q.User != "" && h.cfg.UserHash != nil {
+		if q.UserHash, err = h.cfg.UserHash(q.User); err != nil {
+			return nil, recent.Query{}, &Problem{err.Error(), "both are GUIDs; the whole hash, as the audit log has it, does as well"}
+		}
 	}
 	return values, q, nil
 }
@@ -154,7 +159,7 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		h.issuancesPage(w, r)
 		return
 	}
-	_, q, problem := filters(r)
+	_, q, problem := h.filters(r)
 	if problem != nil {
 		writeJSON(w, http.StatusBadRequest, problem)
 		return

@@ -123,6 +123,7 @@ func TestQueries(t *testing.T) {
 	}{
 		"all":                           {recent.Query{}, []uint64{5, 4, 3, 2, 1}},
 		"a user who is hashed":          {recent.Query{User: "AB12"}, []uint64{5}},
+		"a user by ids and hash":        {recent.Query{User: tenant + "/" + user, UserHash: "ab12"}, []uint64{5, 3}},
 		"an agent":                      {recent.Query{Agent: "researcher"}, []uint64{4, 3, 1}},
 		"nobody":                        {recent.Query{Agent: recent.Nobody}, []uint64{2}},
 		"no such agent":                 {recent.Query{Agent: "research"}, nil},

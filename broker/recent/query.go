@@ -9,6 +9,7 @@ import (
 type Query struct {
 	Agent    string // exactly; Nobody for callers that are no agent
 	User     string // object id, <tenant id>/<object id>, or the hash of that
+	UserHash string // stands for User where users are hashed; "": not known
 	Scope    string // part of one
 	Decision string
 	Reason   string
@@ -30,7 +31,7 @@ func (q *Query) matches(i *Issuance) bool {
 	is := func(want, got string) bool { return want == "" || want == got }
 	return i.Number > q.After &&
 		(is(q.Agent, i.Agent) || q.Agent == Nobody && i.Agent == "") &&
-		(q.User == "" || i.UserHash == "" && strings.EqualFold(q.User, i.UserObjectID) || strings.EqualFold(q.User, i.User())) &&
+		(q.User == "" || i.UserHash == "" && strings.EqualFold(q.User, i.UserObjectID) || strings.EqualFold(q.User, i.User()) || q.UserHash != "" && q.UserHash == i.UserHash) &&
 		(q.Scope == "" || slices.ContainsFunc(i.Scopes, func(s string) bool { return strings.Contains(strings.ToLower(s), strings.ToLower(q.Scope)) })) &&
 		is(q.Decision, i.Decision) && is(q.Reason, i.Reason) && is(q.Door, i.Door) && is(q.Cache, i.Cache) &&
 		(q.ID == "" || i.isCalled(q.ID)) &&

@@ -222,6 +222,18 @@ func TestHashedUsersOverReloads(t *testing.T) {
 	if got, want := hash(), issuance.NewPseudonyms([]byte("0123456789abcdef")).Of(demoUser(t, r)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	// Operators ask for a user by the ids that Entra has; of an object id alone it cannot
+	// be told which hash stands for it, and that is said.
+	tenant, object := demoUser(t, r)
+	found := func(user string) (status int, body string) {
+		return do(t, http.MethodGet, "http://"+r.adminAddr()+"/issuances?limit=1000&user="+user, "")
+	}
+	if status, body := found(tenant + "/" + strings.ToUpper(object)); status != http.StatusOK || !strings.Contains(body, `"matching": 1,`) {
+		t.Errorf("got %d %s, want the one issuance of this key", status, body)
+	}
+	if status, body := found(object); status != http.StatusBadRequest || !strings.Contains(body, "TENANT/OBJECT-ID") {
+		t.Errorf("got %d %s, want it refused", status, body)
+	}
 }
 
 // demoUser is the tenant and object id of the user of the lab's user token.

@@ -55,6 +55,20 @@ func (s *service) userInLog(user string) string {
 	return hashes.Of(tenant, object)
 }
 
+// userHash is what stands for a user that operators look for, "" where users are not
+// hashed.
+func (s *service) userHash(user string) (string, error) {
+	hashes := s.inForce().Pseudonyms
+	tenant, object, whole := strings.Cut(user, "/")
+	switch {
+	case hashes == nil || !strings.Contains(user, "-"): // a hash has no dashes
+		return "", nil
+	case !whole: // with which hash depends on the tenant
+		return "", errors.New("users are hashed, and an object id alone does not tell with which hash: write TENANT/OBJECT-ID")
+	}
+	return hashes.Of(tenant, object), nil
+}
+
 func purgeCommand(std stdio) *cli.Command {
 	return &cli.Command{
 		Name:  "purge",

@@ -132,7 +132,7 @@ func (s *service) assemble() error {
 		return err
 	}
 	s.page, err = admin.New(admin.Config{
-		Parts: s.parts, Metrics: cfg.telemetry.metrics, Purge: s.purge, Resolve: s.resolve, Hosts: cfg.hosts, Memory: s.memory, Overview: s.overview, Key: operatorKey, Version: buildVersion(),
+		Parts: s.parts, Metrics: cfg.telemetry.metrics, Purge: s.purge, Resolve: s.resolve, Hosts: cfg.hosts, Memory: s.memory, Overview: s.overview, UserHash: s.userHash, Key: operatorKey, Version: buildVersion(),
 	})
 	if err != nil {
 		return err
