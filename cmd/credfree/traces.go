@@ -88,14 +88,14 @@ func listTraces(std stdio, found admin.Issuances) error {
 
 // drawTraces draws each trace that the issuances belong to, once. Of plain cache hits,
 // which say nothing of how their token was come by, it draws one if there is nothing
-// else, and counts the others; as JSON it prints all.
+// else, and counts the others. As JSON it prints each issuance, and a refresh in the
+// background as spans of no issuance.
 func drawTraces(ctx context.Context, out io.Writer, client *adminClient, found admin.Issuances, asJSON bool) error {
-	if len(found.Issuances) == 0 && len(found.Background) == 0 {
-		return fail(exitError, errors.New("nothing that is remembered has that id"),
-			fmt.Sprintf("the broker remembers %d issuances since it started; the audit log has them all", recent.MaxIssuances))
-	}
 	seen := map[recent.TraceID]bool{}
 	details := []admin.Detail{}
+	if asJSON && len(found.Background) > 0 {
+		details = append(details, admin.Detail{Steps: []recent.Step{}, Spans: found.Background})
+	}
 	hits, drawn := 0, len(found.Background) > 0 || slices.ContainsFunc(found.Issuances, func(i recent.Issuance) bool { return !i.Plain() })
 	for _, i := range found.Issuances {
 		if i.Plain() && !asJSON {
@@ -105,15 +105,23 @@ func drawTraces(ctx context.Context, out io.Writer, client *adminClient, found a
 			}
 			drawn = true
 		}
-		if seen[i.TraceID] && i.TraceID != (recent.TraceID{}) {
+		if !asJSON && seen[i.TraceID] && i.TraceID != (recent.TraceID{}) {
 			continue
 		}
 		seen[i.TraceID] = true
 		var d admin.Detail
-		if err := client.ask(ctx, http.MethodGet, admin.IssuancesPath+"/"+url.PathEscape(i.ID), nil, &d); err != nil {
+		err := client.ask(ctx, http.MethodGet, admin.IssuancesPath+"/"+url.PathEscape(i.ID), nil, &d)
+		if refused, ok := errors.AsType[*refusedByAdmin](err); ok && refused.status == http.StatusNotFound {
+			continue // it has been forgotten since it was listed
+		}
+		if err != nil {
 			return err
 		}
 		details = append(details, d)
+	}
+	if len(details) == 0 && len(found.Background) == 0 {
+		return fail(exitError, errors.New("nothing that is remembered has that id"),
+			fmt.Sprintf("the broker remembers %d issuances since it started; the audit log has them all", recent.MaxIssuances))
 	}
 	if asJSON {
 		return encodeJSON(out, details)

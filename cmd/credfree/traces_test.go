@@ -2,7 +2,12 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +29,50 @@ func TestTraceOfARefreshIsDrawn(t *testing.T) {
 	for _, want := range []string{"a refresh in the background", "└─ token.refresh", "   └─ entra.token", "and from the cache, with the same id: 3\n"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("got\n%s\nwithout %q", out.String(), want)
+		}
+	}
+}
+
+// As JSON there is each issuance of a trace, and a refresh that nobody's token came from
+// yet; what is forgotten in between is no failure.
+func TestTracesAsJSONAreWhole(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := path.Base(r.URL.Path)
+		if id == "forgotten" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		check(t, json.NewEncoder(w).Encode(admin.Detail{Issuance: recent.Issuance{ID: id, TraceID: recent.TraceID{1}}}))
+	}))
+	defer server.Close()
+	refresh := []recent.Span{{SpanID: recent.SpanID{1}, Name: "token.refresh"}}
+	for name, test := range map[string]struct {
+		ids        []string
+		background []recent.Span
+		want       []string
+	}{
+		"issuances of one trace": {[]string{"a", "b"}, nil, []string{"a", "b"}},
+		"one is forgotten":       {[]string{"forgotten", "b"}, nil, []string{"b"}},
+		"a refresh alone":        {nil, refresh, []string{"token.refresh"}},
+		"and its token's":        {[]string{"a"}, refresh, []string{"token.refresh", "a"}},
+	} {
+		found := admin.Issuances{Background: test.background}
+		for _, id := range test.ids {
+			found.Issuances = append(found.Issuances, recent.Issuance{ID: id, TraceID: recent.TraceID{1}, Decision: recent.Allow, Cache: "miss"})
+		}
+		var out bytes.Buffer
+		check(t, drawTraces(t.Context(), &out, &adminClient{base: server.URL}, found, true))
+		var details []admin.Detail
+		check(t, json.Unmarshal(out.Bytes(), &details))
+		var got []string
+		for _, d := range details {
+			if d.Issuance.ID == "" && len(d.Spans) > 0 {
+				d.Issuance.ID = d.Spans[0].Name
+			}
+			got = append(got, d.Issuance.ID)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
 		}
 	}
 }
