@@ -58,7 +58,7 @@ func (b *Broker) take(ctx context.Context, rec *issuance.Record, w *want) (excha
 		return token, expires, nil
 	}
 	rec.Cache = issuance.Miss
-	token, expires, how, err := b.cfg.Cache.Get(ctx, key, b.fetch(key, &kept))
+	token, expires, how, err := b.cfg.Cache.Get(ctx, key, b.counted(b.fetch(key, &kept)))
 	switch how.Outcome {
 	case cache.Joined:
 		rec.Cache = issuance.Joined
@@ -83,6 +83,18 @@ func (w *want) cacheKey(agent string) cache.Key {
 		key.User, key.UserID = w.user.hash, w.user.Tenant+"/"+w.user.ObjectID
 	}
 	return key
+}
+
+// counted counts an exchange when it ends, whoever still waits for it.
+func (b *Broker) counted(fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange.Token] {
+	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
+		start := time.Now()
+		entry, err := fetch(ctx)
+		if failure, ok := errors.AsType[*exchange.Error](err); !ok || failure.Asked() {
+			b.cfg.Recorder.Exchanged(start, reasonOf(err))
+		}
+		return entry, err
+	}
 }
 
 // fetch is the exchange behind a cache entry. Whoever waits for it, and

@@ -121,3 +121,26 @@ func TestTroublesAreThoseOfRequestsSent(t *testing.T) {
 		})
 	}
 }
+
+// An exchange that everybody has stopped waiting for is one of Entra's troubles all the
+// same, and took as long as it did.
+func TestTroublesNobodyWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, memory := remembering(t)
+		w.use(t, "agents:\n  a: {identity: demo, callers: [{tcp: {uids: [20000]}}], allow: {scopes: [graph, keyvault]}}\n")
+		w.entra.SetBehavior(entratest.Behavior{Hang: true})
+		ctx, cancel := context.WithTimeout(as(t, 20000), time.Second)
+		defer cancel()
+		if _, err := w.ask(ctx, graph); err == nil {
+			t.Error("there was a token")
+		}
+		time.Sleep(time.Minute)
+		var sum recent.Minute
+		for _, m := range memory.Minutes(time.Now()) {
+			sum.Failed, sum.Exchanges, sum.Errors, sum.Slowest = sum.Failed+m.Failed, sum.Exchanges+m.Exchanges, sum.Errors+m.Errors, max(sum.Slowest, m.Slowest)
+		}
+		if sum.Failed != 1 || sum.Exchanges != 1 || sum.Errors != 1 || sum.Slowest < 10*time.Second {
+			t.Errorf("got %+v, want one exchange that failed after more than 10 s", sum)
+		}
+	})
+}

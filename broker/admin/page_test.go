@@ -430,3 +430,12 @@ func TestFailuresAreNoDenials(t *testing.T) {
 		t.Error("the list does not say why it failed")
 	}
 }
+
+// A minute in which nothing but an exchange ended is one in which something happened.
+func TestMinutesOfExchangesAlone(t *testing.T) {
+	o := newOperators(t)
+	o.memory.AddExchange(time.Now(), time.Millisecond, "timeout")
+	if _, text := o.ask(t, http.MethodGet, "/health", "", "Accept", "text/html"); strings.Contains(text, "Nothing happened.") || !strings.Contains(text, "errors: 1,") {
+		t.Error("the exchange is missing")
+	}
+}

@@ -109,7 +109,7 @@ func (h *Handler) healthPage(w http.ResponseWriter, r *http.Request) {
 	v := healthView{Overview: h.overview(r.Context())}
 	v.Plots = plots(v.Overview.Minutes)
 	for _, m := range v.Overview.Minutes {
-		if m.Allowed+m.Inspected+m.Denied+m.Failed+m.Refreshes > 0 {
+		if m.Allowed+m.Inspected+m.Denied+m.Failed+m.Refreshes+m.Exchanges > 0 {
 			v.Minutes = append(v.Minutes, m)
 		}
 	}

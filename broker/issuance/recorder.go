@@ -158,6 +158,14 @@ func (r *Recorder) Refresh(ctx context.Context, agent, clientID string) (context
 	}
 }
 
+// Exchanged counts, for the operators' page, that Entra was asked for a token that there
+// was not, from start until now, and why there is none, or "". Nobody may wait for it.
+func (r *Recorder) Exchanged(start time.Time, reason string) {
+	if r.memory != nil {
+		r.memory.AddExchange(start, time.Since(start), reason)
+	}
+}
+
 // Work starts a span for work of the broker's own under the record's. The
 // function it returns ends the span, with the reason of a failure or "".
 func (r *Recorder) Work(ctx context.Context, rec *Record, name string) (context.Context, func(reason string)) {

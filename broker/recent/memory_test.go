@@ -168,8 +168,10 @@ func TestMinutes(t *testing.T) {
 		m.Add(i)
 	}
 	add(0, func(*recent.Issuance) {})
-	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 10*time.Millisecond })
-	add(0, func(i *recent.Issuance) { i.Cache, i.Asked, i.Took = "miss", true, 30*time.Millisecond })
+	add(0, func(i *recent.Issuance) { i.Cache = "miss" })
+	add(0, func(i *recent.Issuance) { i.Cache = "miss" })
+	m.AddExchange(began, 10*time.Millisecond, "")
+	m.AddExchange(began, 30*time.Millisecond, "")
 	add(0, func(i *recent.Issuance) { i.Cache, i.Decision = "", recent.Deny })
 	add(0, func(i *recent.Issuance) { i.Decision, i.Reason = recent.Deny, "scope_not_allowed" }) // by a policy that came in between: not handed out
 	add(0, func(i *recent.Issuance) { i.Decision, i.Reason = recent.Fail, "audit_unavailable" }) // the same
@@ -177,6 +179,7 @@ func TestMinutes(t *testing.T) {
 	add(time.Minute, func(i *recent.Issuance) {
 		i.Cache, i.Asked, i.Decision, i.Reason = "miss", true, recent.Fail, "entra_throttled"
 	})
+	m.AddExchange(began.Add(time.Minute), time.Millisecond, "entra_throttled")
 	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "miss", recent.Fail, "entra_throttled" }) // held back
 	add(time.Minute, func(i *recent.Issuance) { i.Cache, i.Decision, i.Reason = "joined", recent.Fail, "timeout" })
 	m.AddRefresh(began.Add(time.Minute), 2*time.Millisecond, "", true)

@@ -13,10 +13,10 @@ type Minute struct {
 	Denied          int       `json:"denied"`
 	Failed          int       `json:"failed"`
 	Hits            int       `json:"cache_hits"` // of those allowed
-	Exchanges       int       `json:"exchanges"`  // issuances and refreshes that asked Entra, answered or not
+	Exchanges       int       `json:"exchanges"`  // for issuances and refreshes, that asked Entra and have ended
 	Refreshes       int       `json:"refreshes"`  // in the background, before a token expires, whether or not Entra was asked
 	RefreshesFailed int       `json:"refreshes_failed"`
-	// Mean and slowest of the exchanges, as their callers saw them.
+	// Mean and slowest of the exchanges, whether or not somebody still waited for them.
 	Mean      time.Duration `json:"exchange_mean_ns"`
 	Slowest   time.Duration `json:"exchange_slowest_ns"`
 	Errors    int           `json:"entra_errors"`    // refused, unreachable, too slow
@@ -61,10 +61,16 @@ func (m *minutes) count(i *Issuance) {
 	default:
 		slot.Failed++
 	}
-	if i.Asked {
-		slot.exchanged(i.Took)
-		slot.failed(i.Reason)
-	}
+}
+
+// AddExchange remembers that Entra was asked for a token that there was not. reason is
+// why there is none, or "".
+func (m *Memory) AddExchange(start time.Time, took time.Duration, reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	slot := m.minutes.minute(start.Add(took))
+	slot.exchanged(took)
+	slot.failed(reason)
 }
 
 // AddRefresh remembers that a token was asked for before the one at hand expires.
