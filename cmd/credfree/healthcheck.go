@@ -91,7 +91,7 @@ func notReady(state admin.State) error {
 	var problems []error
 	var hints []string
 	for _, name := range slices.Sorted(maps.Keys(state.Parts)) {
-		if part := state.Parts[name]; !part.OK {
+		if part := state.Parts[name]; !part.OK && !part.ReportOnly {
 			problems = append(problems, fmt.Errorf("%s: %s", name, part.Error))
 			hints = append(hints, part.Hint)
 		}
