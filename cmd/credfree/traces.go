@@ -66,15 +66,17 @@ func tracesCommand(std stdio) *cli.Command {
 	}
 }
 
-// listTraces prints a line for each issuance, the newest first.
+// listTraces prints a line for each issuance, which a terminal has room for, the newest
+// first.
 func listTraces(std stdio, found admin.Issuances) error {
 	for n := range found.Issuances {
 		i := &found.Issuances[n]
-		line := fmt.Sprintf("%s  %s  %-5s  %-12s  %-6s  %.2f ms",
-			i.Start.UTC().Format(time.TimeOnly), i.ID, i.Decision, cut(dash(i.Agent), 12), dash(i.Cache), float64(i.Took.Microseconds())/1000)
+		how := dash(i.Cache)
 		if i.Inspected() {
-			line += "  inspected"
+			how = "inspected"
 		}
+		line := fmt.Sprintf("%s %s %-5s %-12s %-6s %.2f ms",
+			i.Start.UTC().Format(time.TimeOnly), i.ID, i.Decision, cut(dash(i.Agent), 12), how, float64(i.Took.Microseconds())/1000)
 		_, err := fmt.Fprintln(std.out, visible(line))
 		if err != nil {
 			return err

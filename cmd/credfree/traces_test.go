@@ -98,6 +98,19 @@ func TestIssuanceLineFits(t *testing.T) {
 	}
 }
 
+// So does the list of traces, of exchanges that take their time too.
+func TestListOfTracesFits(t *testing.T) {
+	i := recent.Issuance{ID: strings.Repeat("a", 32), Agent: "an-agent-with-a-long-name", Decision: recent.Fail, Cache: "joined", Took: 31 * time.Second}
+	inspected := recent.Issuance{ID: i.ID, Agent: i.Agent, Decision: recent.Allow, Inspection: true, Took: 999 * time.Millisecond}
+	var out bytes.Buffer
+	check(t, listTraces(stdio{out: &out, err: &out}, admin.Issuances{Issuances: []recent.Issuance{i, inspected}}))
+	for line := range strings.Lines(out.String()) {
+		if n := len([]rune(strings.TrimSpace(line))); n > lineWidth {
+			t.Errorf("got %d columns: %s", n, line)
+		}
+	}
+}
+
 // An inspection is told from a token that was handed out.
 func TestInspectionsAreToldApart(t *testing.T) {
 	i := recent.Issuance{ID: "1", Agent: "a", Decision: recent.Allow, Inspection: true, UserTenant: "t", UserObjectID: "0be5e000-1"}
@@ -109,7 +122,7 @@ func TestInspectionsAreToldApart(t *testing.T) {
 	for text, want := range map[string]string{
 		issuanceLine(&i, false, 0):       "00:00:00 allow a            -       0.00 ms inspected @0be5e000",
 		issuanceLine(&refused, false, 0): "00:00:00 deny  a            -       0.00 ms user_token_invalid @0be5e000",
-		listed.String():                  "00:00:00  1  allow  a             -       0.00 ms  inspected\n00:00:00  1  deny   a             -       0.00 ms\n",
+		listed.String():                  "00:00:00 1 allow a            inspected 0.00 ms\n00:00:00 1 deny  a            -      0.00 ms\n",
 	} {
 		if text != want {
 			t.Errorf("got %q, want %q", text, want)
