@@ -40,6 +40,7 @@ type Broker struct {
 type lastExchange struct {
 	at  time.Time
 	err error
+	of  *exchange.Client
 }
 
 // New returns a Broker or all problems of cfg and rules, joined.
@@ -101,18 +102,19 @@ func (b *Broker) Rules() Rules { return b.rules.Load().Rules }
 // its owner's to close.
 func (b *Broker) Close(ctx context.Context) error { return b.groups.told.Close(ctx) }
 
-// exchanged takes note of how an exchange ended, if anything was sent.
-func (b *Broker) exchanged(err error) {
+// exchanged takes note of how an exchange of a client ended, if anything was sent.
+func (b *Broker) exchanged(of *exchange.Client, err error) {
 	if failure, ok := errors.AsType[*exchange.Error](err); !ok || failure.Asked() {
-		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err})
+		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err, of: of})
 	}
 }
 
 // LastExchange returns when Entra last answered for an exchange, or did not, and
-// how: the zero time before the first. What was never sent does not count.
+// how: the zero time before the first. What was never sent does not count, nor what
+// another Entra than that of the rules in force answered.
 func (b *Broker) LastExchange() (time.Time, error) {
 	last := b.last.Load()
-	if last == nil {
+	if last == nil || last.of != b.rules.Load().Exchange {
 		return time.Time{}, nil
 	}
 	return last.at, last.err

@@ -113,7 +113,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 		}
 		began := b.cfg.Now()
 		token, err := w.exchange.Token(ctx, w.principal.Identity, req)
-		b.exchanged(err)
+		b.exchanged(w.exchange, err)
 		if err != nil {
 			return cache.Entry[exchange.Token]{}, err
 		}

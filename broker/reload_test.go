@@ -181,6 +181,9 @@ func TestReloadWithAnotherEntra(t *testing.T) {
 	if got := w.cache.Stats().Entries; got != 0 {
 		t.Errorf("got %d entries, want none", got)
 	}
+	if at, last := w.LastExchange(); !at.IsZero() || last != nil {
+		t.Errorf("got %s and %v, of an Entra that is not asked any more", at, last)
+	}
 	second, err := w.ask(as(t, 10001), graph)
 	check(t, err)
 	if first.Token.Reveal() == second.Token.Reveal() {
