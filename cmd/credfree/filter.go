@@ -27,7 +27,11 @@ func filterFlags() []cli.Flag {
 // flags.
 func filterOf(c *cli.Context) (url.Values, error) {
 	query := url.Values{}
-	for _, name := range []string{"agent", "user", "scope", "decision", "reason", "door", "cache"} {
+	names := []string{"agent", "user", "scope", "decision", "reason", "door", "cache"}
+	if err := withValues(c, append(names, "correlation-id")...); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
 		value := c.String(name)
 		if wrong := admin.WrongFilter(name, value); wrong != "" {
 			return nil, fail(exitUsage, fmt.Errorf("there is no %s %q", name, value), "--"+wrong)

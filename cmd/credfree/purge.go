@@ -102,17 +102,27 @@ func purgeCommand(std stdio) *cli.Command {
 	}
 }
 
-// selectionOf makes the form of the flags. A flag without a value selects nothing,
-// and would be lost: a script's variable may be empty.
+// withValues refuses flags that are given without a value, which would be lost: a script's
+// variable may be empty.
+func withValues(c *cli.Context, names ...string) error {
+	for _, name := range names {
+		if c.IsSet(name) && c.String(name) == "" {
+			return fail(exitUsage, fmt.Errorf("--%s has no value", name), "give it one, or leave the flag away")
+		}
+	}
+	return nil
+}
+
+// selectionOf makes the form of the flags.
 func selectionOf(c *cli.Context) (url.Values, error) {
 	form := url.Values{}
-	for _, name := range []string{"agent", "identity", "user", "scope"} {
-		value := c.String(name)
-		switch {
-		case value != "":
+	names := []string{"agent", "identity", "user", "scope"}
+	if err := withValues(c, names...); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if value := c.String(name); value != "" {
 			form.Set(name, value)
-		case c.IsSet(name):
-			return nil, fail(exitUsage, fmt.Errorf("--%s has no value", name), "give it one, or leave the flag away")
 		}
 	}
 	const hint = "choose with --agent, --identity, --user and --scope, or purge everything with --all alone"

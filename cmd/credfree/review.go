@@ -44,6 +44,9 @@ func reviewLogs(c *cli.Context, std stdio, now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if err := withValues(c, "agent", "user", "users-key-file", "since", "until"); err != nil {
+		return err
+	}
 	if c.Bool("propose") && (c.String("config") == "" || format != "text") {
 		return fail(exitUsage, errors.New("--propose prints YAML, and needs the policy"), "add --config FILE, and leave --format out")
 	}
