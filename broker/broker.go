@@ -32,6 +32,7 @@ type Broker struct {
 	groups   *groups
 	seen     *seen
 	released *releases
+	calls    calls
 	last     atomic.Pointer[lastExchange]
 
 	using sync.Mutex // lets one Use at a time
@@ -79,8 +80,8 @@ func New(cfg Config, rules Rules) (*Broker, error) {
 
 // Use replaces the rules, for every request that comes from now on and for
 // those under way: what the new rules do not allow is not released, and tokens
-// that they do not allow are purged before Use returns. Rules that are not
-// complete are refused, and the old ones stay.
+// that they do not allow are purged, and calls ended, before Use returns. Rules that
+// are not complete are refused, and the old ones stay.
 func (b *Broker) Use(rules Rules) error {
 	b.using.Lock()
 	defer b.using.Unlock()
@@ -91,6 +92,7 @@ func (b *Broker) Use(rules Rules) error {
 	}
 	b.rules.Store(g)
 	b.purgeForbidden(before, g)
+	b.endForbiddenCalls()
 	return nil
 }
 

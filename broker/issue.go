@@ -61,6 +61,8 @@ type Issued struct {
 	// Span is that of the issuance, which has ended: what is done with the token
 	// belongs below it. It is not valid when there are no traces.
 	Span trace.SpanContext
+
+	call *openCall // nil: it is for no call
 }
 
 // Issue answers one request: it identifies the agent, lets the policy decide,
@@ -123,6 +125,9 @@ func (b *Broker) Issue(ctx context.Context, req Request) (Issued, error) {
 	}
 	issued.Token, issued.ExpiresAt, issued.Scope = token, expires, decision.Scope
 	issued.API, issued.Span = g.Policy.APIs[req.API], rec.SpanContext()
+	if req.Method != "" {
+		issued.call = g.opened(&w, question, rec.Agent)
+	}
 	rec.Free()
 	return issued, nil
 }
@@ -225,10 +230,8 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 	if now == g {
 		return nil
 	}
-	if w.user != nil {
-		question.User = &w.user.User
-	}
-	d := now.Policy.Decide(question)
+	question = w.ask(question)
+	d, err := now.still(g, w, question, rec.Agent)
 	rec.Revision, rec.Pseudonyms, rec.BestEffort = now.Policy.Revision, now.Pseudonyms, now.Policy.Recording.BestEffort
 	if hides(now, d) {
 		rec.Member = ""
@@ -237,17 +240,7 @@ func (b *Broker) stillAllowed(g *generation, w *want, question policy.Request, r
 		rec.Steps = now.steps(question, d, w.user, nil)
 	}
 	judge(rec, d)
-	if !d.Allowed {
-		return &Denied{Agent: rec.Agent, Reason: d.Reason, Rule: d.Rule, Hint: d.Hint}
-	}
-	if p := now.principals[member{d.Identity, d.Member}]; d.Agent.Name != rec.Agent || p.key != w.key || p.tenant != w.tenant || p.entra != w.entra || now.Exchange != g.Exchange {
-		return cache.ErrPurged
-	}
-	// The API of that name may be another by now.
-	if d.Scope != w.Scope || now.Policy.APIs[question.API].BaseURL != g.Policy.APIs[question.API].BaseURL {
-		return cache.ErrPurged
-	}
-	return nil
+	return err
 }
 
 // conclude puts the outcome of the exchange on the record.

@@ -368,7 +368,7 @@ func TestDownstreamAPIThatBecomesAnother(t *testing.T) {
 		})
 	}, func(cfg *localapi.Config) { b = cfg.Broker })
 	got := d.send(t, http.MethodPost, ownCall+"tools?optionsOverride.Scopes="+graph, "")
-	if p := problemIn(t, got); p.Status != 400 || p.Reason != "override_not_allowed" || len(asked) != 1 {
+	if p := problemIn(t, got); p.Status != 403 || p.Reason != broker.ReasonPurged || len(asked) != 1 {
 		t.Errorf("got %s after calls of %q, want the first one alone", got.wire(), asked)
 	}
 }

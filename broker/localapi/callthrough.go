@@ -112,7 +112,8 @@ func (h *Handler) callThrough(w http.ResponseWriter, r *http.Request) {
 	// 3. From here on the call takes as long as something moves.
 	c.watch, c.in = watchCall(w, r, h.calls.Idle)
 	defer c.watch.stop(r.Body)
-	defer func() { c.span.End() }()
+	defer c.end()
+	defer c.broker.While(c.issued, func(why error) { c.watch.end(&revoked{why}) })()
 	if err := c.takeBody(); err != nil {
 		c.fail(err)
 		return

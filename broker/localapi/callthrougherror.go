@@ -74,7 +74,10 @@ func (c *call) explain(err error) error {
 	var denied *broker.Denied
 	var failure *exchange.Error
 	var audit *broker.AuditError
+	var cut *revoked
 	switch {
+	case errors.As(context.Cause(c.in.Context()), &cut):
+		return cut.explain()
 	case errors.As(err, &problem), errors.As(err, &denied), errors.As(err, &failure), errors.As(err, &audit):
 		return err
 	case errors.As(err, &tooLarge):
@@ -125,6 +128,9 @@ func bodyTooLarge(limit int64) *badRequest {
 func reasonOf(err error) string {
 	if problem, ok := errors.AsType[*badRequest](err); ok {
 		return string(problem.reason)
+	}
+	if denied, ok := errors.AsType[*broker.Denied](err); ok {
+		return string(denied.Reason)
 	}
 	return broker.ReasonCallerGone
 }

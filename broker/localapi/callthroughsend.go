@@ -3,6 +3,7 @@ package localapi
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -108,6 +109,16 @@ func (c *call) open(above trace.SpanContext, out *http.Request, resend int, bega
 		c.span.SetAttributes(attribute.Int("http.request.resend_count", resend))
 	}
 	return ctx
+}
+
+// end ends the span of the last attempt, and says on it when a reload cut the call.
+func (c *call) end() {
+	if cut, ok := errors.AsType[*revoked](context.Cause(c.in.Context())); ok {
+		reason := reasonOf(cut.explain())
+		c.span.SetAttributes(attribute.String("error.type", reason))
+		c.span.SetStatus(codes.Error, reason)
+	}
+	c.span.End()
 }
 
 // count counts an attempt. The API is one of the policy's.

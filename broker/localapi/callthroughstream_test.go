@@ -9,11 +9,15 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/broker/peer"
+	"github.com/credfree/credfree/broker/policy"
 )
 
 // Every event reaches the agent before the API makes the next.
@@ -125,20 +129,30 @@ func TestCallAnsweredEarly(t *testing.T) {
 	}
 }
 
-// A WebSocket carries frames both ways, and ends when the agent goes.
-func TestCallWebSocket(t *testing.T) {
-	d, a := openCalls(t, caller, emulated)
+// webSocket is a WebSocket to the emulator's API.
+func (d *door) webSocket(t testing.TB) (net.Conn, *bufio.Reader) {
+	t.Helper()
 	conn, in := d.dial(t)
 	_, err := io.WriteString(conn, "GET /call/tools/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: "+base64.StdEncoding.EncodeToString(make([]byte, 16))+"\r\n\r\n")
 	check(t, err)
 	resp, err := http.ReadResponse(in, nil)
 	check(t, err)
-	if resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") == "" || resp.Header.Get("Credfree-Issuance-Id") == "" || a.request().ProtoMajor != 1 {
-		t.Fatalf("got %d %v over %s", resp.StatusCode, resp.Header, a.request().Proto)
+	if resp.StatusCode != 101 || resp.Header.Get("Sec-WebSocket-Accept") == "" || resp.Header.Get("Credfree-Issuance-Id") == "" {
+		t.Fatalf("got %d %v", resp.StatusCode, resp.Header)
+	}
+	return conn, in
+}
+
+// A WebSocket carries frames both ways, and ends when the agent goes.
+func TestCallWebSocket(t *testing.T) {
+	d, a := openCalls(t, caller, emulated)
+	conn, in := d.webSocket(t)
+	if a.request().ProtoMajor != 1 {
+		t.Errorf("got a WebSocket over %s", a.request().Proto)
 	}
 	for range 3 {
-		_, err = conn.Write(append([]byte{0x81, 0x80 | 5, 0, 0, 0, 0}, "hello"...))
+		_, err := conn.Write(append([]byte{0x81, 0x80 | 5, 0, 0, 0, 0}, "hello"...))
 		check(t, err)
 		frame := make([]byte, 7)
 		_, err = io.ReadFull(in, frame)
@@ -147,7 +161,7 @@ func TestCallWebSocket(t *testing.T) {
 			t.Errorf("got the frame %q", frame)
 		}
 	}
-	_, err = conn.Write([]byte{0x88, 0x80, 0, 0, 0, 0})
+	_, err := conn.Write([]byte{0x88, 0x80, 0, 0, 0, 0})
 	check(t, err)
 	if rest, err := io.ReadAll(in); err != nil || string(rest) != "\x88\x00" {
 		t.Errorf("got %q and %v at the end", rest, err)
@@ -240,6 +254,53 @@ func TestCallIdle(t *testing.T) {
 	_, err := io.WriteString(conn, "GET /call/tools/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	check(t, err)
 	<-gone
+	check(t, conn.Close())
+}
+
+// A call ends when a reload blocks its agent: with an answer while there is none yet,
+// by cutting it when there is half of one, or another protocol.
+func TestCallEndsWithTheRight(t *testing.T) {
+	var b *broker.Broker
+	block := func(d *door) {
+		rules := b.Rules()
+		rules.Policy = d.policy(t, caller("")+"    blocked: true\n")
+		check(t, b.Use(rules))
+	}
+	withBroker := func(cfg *localapi.Config) { b = cfg.Broker }
+
+	gone := make(chan struct{})
+	d, a := openCalls(t, caller, untilDone(0, gone), withBroker)
+	var blocking sync.WaitGroup
+	blocking.Go(func() {
+		for a.calls.Load() == 0 && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		block(d)
+	})
+	got := d.call(t, http.MethodGet, "tools/x", "")
+	if r := refusalOf(t, got).Error; got.StatusCode != 403 || r.Reason != string(policy.AgentBlocked) || r.Rule != "agents.demo.blocked" {
+		t.Errorf("got %s, want 403 because the agent is blocked", got.wire())
+	}
+	blocking.Wait()
+	<-gone
+
+	gone = make(chan struct{})
+	d, _ = openCalls(t, caller, untilDone(200, gone), withBroker)
+	resp := do(t, d.request(t, http.MethodGet, "tools/x", nil))
+	_, err := io.ReadFull(resp.Body, make([]byte, 4))
+	check(t, err)
+	block(d)
+	if _, err := resp.Body.Read(make([]byte, 1)); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v, want the end of the connection", err)
+	}
+	<-gone
+
+	d, _ = openCalls(t, caller, emulated, withBroker)
+	conn, in := d.webSocket(t)
+	block(d)
+	if rest, err := io.ReadAll(in); err != nil && !errors.Is(err, syscall.ECONNRESET) || len(rest) > 0 {
+		t.Errorf("got %q and %v, want the end of the connection", rest, err)
+	}
 	check(t, conn.Close())
 }
 

@@ -7,10 +7,25 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/credfree/credfree/broker"
 )
 
 // errIdle is why a call was cut that nothing moved on.
 var errIdle = errors.New("nothing moved for too long")
+
+// revoked is why a call was cut that a reload of the rules no longer allows.
+type revoked struct{ error }
+
+// explain returns what is final: the API may have done what was asked of it, which
+// nobody is to ask twice without a look.
+func (r *revoked) explain() error {
+	if denied, ok := errors.AsType[*broker.Denied](r.error); ok {
+		return denied
+	}
+	return &badRequest{status: http.StatusForbidden, code: "access_denied", reason: broker.ReasonPurged,
+		message: "the policy was changed during the call, which goes another way by now", hint: "look whether the API has done what was asked, and ask again"}
+}
 
 const (
 	farewell = 30 * time.Second // for the agent to take the end of an answer
@@ -27,7 +42,7 @@ type watch struct {
 	// switched says that the connection is no longer the server's.
 	switched bool
 
-	mu      sync.Mutex // guards stopped, and keeps expire and touch within the request
+	mu      sync.Mutex // guards stopped, and keeps end and touch within the request
 	stopped bool
 }
 
@@ -40,7 +55,7 @@ func watchCall(rw http.ResponseWriter, r *http.Request, idle time.Duration) (*wa
 	_ = w.conn.SetReadDeadline(time.Time{})
 	_ = w.conn.SetWriteDeadline(time.Time{})
 	_ = w.conn.EnableFullDuplex()
-	w.timer = time.AfterFunc(idle, w.expire)
+	w.timer = time.AfterFunc(idle, func() { w.end(errIdle) })
 	return w, r.WithContext(ctx)
 }
 
@@ -54,14 +69,14 @@ func (w *watch) touch() {
 	}
 }
 
-// expire ends the call to the API, and whatever waits for the agent.
-func (w *watch) expire() {
+// end ends the call to the API, and whatever waits for the agent.
+func (w *watch) end(why error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
 		return // the connection is another request's by now
 	}
-	w.cancel(errIdle)
+	w.cancel(why)
 	_ = w.conn.SetReadDeadline(time.Now())
 	_ = w.conn.SetWriteDeadline(time.Now().Add(farewell))
 }
