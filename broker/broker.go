@@ -104,9 +104,10 @@ func (b *Broker) Rules() Rules { return b.rules.Load().Rules }
 // its owner's to close.
 func (b *Broker) Close(ctx context.Context) error { return b.groups.told.Close(ctx) }
 
-// exchanged takes note of how an exchange of a client ended, if anything was sent.
+// exchanged takes note of how an exchange of a client ended, if anything was sent to
+// the Entra of the rules in force.
 func (b *Broker) exchanged(of *exchange.Client, err error) {
-	if failure, ok := errors.AsType[*exchange.Error](err); !ok || failure.Asked() {
+	if failure, ok := errors.AsType[*exchange.Error](err); of == b.rules.Load().Exchange && (!ok || failure.Asked()) {
 		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err, of: of})
 	}
 }

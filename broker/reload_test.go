@@ -191,6 +191,40 @@ func TestReloadWithAnotherEntra(t *testing.T) {
 	}
 }
 
+// What another Entra answers late does not hide what the one in force has answered.
+func TestReloadWithAnotherEntraThatAnswersLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		answersAfter := func(delay time.Duration) *exchange.Client {
+			client, err := exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+				time.Sleep(delay)
+				return w.entra.RoundTripper().RoundTrip(req)
+			})})
+			check(t, err)
+			return client
+		}
+		w.rules.Exchange = answersAfter(5 * time.Second)
+		check(t, w.Use(w.rules))
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			if _, err := w.ask(as(t, 10001), graph); !errors.Is(err, cache.ErrPurged) {
+				t.Errorf("got %v, want %v", err, cache.ErrPurged)
+			}
+		})
+		time.Sleep(time.Second)
+		w.rules.Exchange = answersAfter(0)
+		check(t, w.Use(w.rules))
+		_, err := w.ask(as(t, 10001), graph)
+		check(t, err)
+		want, _ := w.LastExchange()
+		time.Sleep(10 * time.Second)
+		if at, _ := w.LastExchange(); want.IsZero() || !at.Equal(want) {
+			t.Errorf("got %s, want %s", at, want)
+		}
+		asking.Wait()
+	})
+}
+
 // What is in flight when a right goes is not released, whoever waits for it.
 func TestReloadWhileInFlight(t *testing.T) {
 	for name, test := range map[string]struct {
