@@ -100,17 +100,13 @@ func drawTraces(ctx context.Context, out io.Writer, client *adminClient, found a
 	}
 	hits, drawn := 0, len(found.Background) > 0 || slices.ContainsFunc(found.Issuances, func(i recent.Issuance) bool { return !i.Plain() })
 	for _, i := range found.Issuances {
-		if i.Plain() && !asJSON {
-			if drawn {
-				hits++
-				continue
-			}
-			drawn = true
+		if drawn && i.Plain() && !asJSON {
+			hits++
+			continue
 		}
 		if !asJSON && seen[i.TraceID] && i.TraceID != (recent.TraceID{}) {
 			continue
 		}
-		seen[i.TraceID] = true
 		var d admin.Detail
 		err := client.ask(ctx, http.MethodGet, admin.IssuancesPath+"/"+url.PathEscape(i.ID), nil, &d)
 		if refused, ok := errors.AsType[*refusedByAdmin](err); ok && refused.status == http.StatusNotFound {
@@ -119,9 +115,10 @@ func drawTraces(ctx context.Context, out io.Writer, client *adminClient, found a
 		if err != nil {
 			return err
 		}
+		drawn, seen[i.TraceID] = true, true
 		details = append(details, d)
 	}
-	if len(details) == 0 && len(found.Background) == 0 {
+	if len(details)+hits == 0 && len(found.Background) == 0 {
 		return fail(exitError, errors.New("nothing that is remembered has that id"),
 			fmt.Sprintf("the broker remembers %d issuances since it started; the audit log has them all", recent.MaxIssuances))
 	}

@@ -77,6 +77,30 @@ func TestTracesAsJSONAreWhole(t *testing.T) {
 	}
 }
 
+// What is forgotten before it is drawn stands for nothing else: neither for the rest of
+// its trace, nor for other tokens from the cache.
+func TestTracesAreDrawnThoughOneIsForgotten(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := path.Base(r.URL.Path)
+		if id == "forgotten" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		check(t, json.NewEncoder(w).Encode(admin.Detail{Issuance: recent.Issuance{ID: id}}))
+	}))
+	defer server.Close()
+	for _, cache := range []string{"miss", "hit"} {
+		of := func(id string) recent.Issuance {
+			return recent.Issuance{ID: id, TraceID: recent.TraceID{1}, Decision: recent.Allow, Cache: cache}
+		}
+		var out bytes.Buffer
+		err := drawTraces(t.Context(), &out, &adminClient{base: server.URL}, admin.Issuances{Issuances: []recent.Issuance{of("forgotten"), of("b")}}, false)
+		if err != nil || !strings.HasPrefix(out.String(), "issuance        b\n") {
+			t.Errorf("%s: got %q and %v, want b", cache, out.String(), err)
+		}
+	}
+}
+
 // What a reader was too slow for is in the audit log, and watch says so.
 func TestWatchSaysWhereTheMissedAre(t *testing.T) {
 	var told strings.Builder
