@@ -107,7 +107,7 @@ func (b *Broker) Close(ctx context.Context) error { return b.groups.told.Close(c
 // exchanged takes note of how an exchange of a client ended, if anything was sent to
 // the Entra of the rules in force.
 func (b *Broker) exchanged(of *exchange.Client, err error) {
-	if failure, ok := errors.AsType[*exchange.Error](err); of == b.rules.Load().Exchange && (!ok || failure.Asked()) {
+	if of == b.rules.Load().Exchange && asked(err) {
 		b.last.Store(&lastExchange{at: b.cfg.Now(), err: err, of: of})
 	}
 }

@@ -258,7 +258,7 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 	var failure *exchange.Error
 	var denied *Denied
 	rec.Decision = issuance.Fail
-	rec.Asked = rec.Cache == issuance.Miss && (!errors.As(err, &failure) || failure.Asked())
+	rec.Asked = rec.Cache == issuance.Miss && asked(err)
 	switch {
 	case errors.As(err, &denied):
 		rec.Decision, rec.Reason, rec.Rule, rec.Hint = issuance.Deny, string(denied.Reason), denied.Rule, denied.Hint

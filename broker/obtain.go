@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/credfree/credfree/broker/cache"
@@ -74,6 +75,15 @@ func (b *Broker) take(ctx context.Context, rec *issuance.Record, w *want) (excha
 // the exchange.
 var errUserExpired = errors.New("the user's token has expired")
 
+// errSessionOver says that nothing was exchanged, because a session had ended before.
+var errSessionOver = fmt.Errorf("the session is over: %w", cache.ErrPurged)
+
+// asked reports whether Entra was, by how an exchange ended.
+func asked(err error) bool {
+	failure, ok := errors.AsType[*exchange.Error](err)
+	return (!ok || failure.Asked()) && !errors.Is(err, errSessionOver)
+}
+
 func (w *want) cacheKey(agent string) cache.Key {
 	key := cache.Key{Agent: agent, Identity: w.key, Tenant: w.tenant, Client: w.entra, Scopes: w.Scope}
 	if w.claims != "" {
@@ -90,7 +100,7 @@ func (b *Broker) counted(fetch cache.Fetch[exchange.Token]) cache.Fetch[exchange
 	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
 		start := time.Now()
 		entry, err := fetch(ctx)
-		if failure, ok := errors.AsType[*exchange.Error](err); !ok || failure.Asked() {
+		if asked(err) {
 			b.cfg.Recorder.Exchanged(start, reasonOf(err))
 		}
 		return entry, err
@@ -108,7 +118,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 			defer b.sessions.leave(session)
 			req.User, req.KeepSession = b.proofOf(key, w), w.LongRunning > 0
 			if w.user.inSession && req.User.Session.Len() == 0 { // ended since the user was verified
-				return cache.Entry[exchange.Token]{}, cache.ErrPurged
+				return cache.Entry[exchange.Token]{}, errSessionOver
 			}
 		}
 		began := b.cfg.Now()
@@ -160,15 +170,7 @@ func refresh(r *issuance.Recorder, agent, clientID string, fetch cache.Fetch[exc
 	return func(ctx context.Context) (cache.Entry[exchange.Token], error) {
 		ctx, end := r.Refresh(ctx, agent, clientID)
 		entry, err := fetch(ctx)
-		var failure *exchange.Error
-		switch {
-		case err == nil:
-			end("", true)
-		case errors.As(err, &failure):
-			end(string(failure.Reason), failure.Asked())
-		default:
-			end(reasonOf(err), false)
-		}
+		end(reasonOf(err), asked(err))
 		return entry, err
 	}
 }

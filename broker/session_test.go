@@ -14,7 +14,9 @@ import (
 
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/cache"
+	"github.com/credfree/credfree/broker/issuance"
 	"github.com/credfree/credfree/broker/policy"
+	"github.com/credfree/credfree/broker/recent"
 	"github.com/credfree/credfree/exchange"
 	"github.com/credfree/credfree/exchange/entratest"
 	"github.com/credfree/credfree/exchange/secret"
@@ -225,7 +227,12 @@ func TestSessionsEndWhileTheyBegin(t *testing.T) {
 // made up for by the identity's own rights.
 func TestSessionsThatEndBeforeTheExchange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorldOf(t, inGroup)
+		memory, audit := recent.New(time.Now()), &sink{}
+		w := newWorldOf(t, inGroup, func(cfg *broker.Config, _ *broker.Rules) {
+			var err error
+			cfg.Recorder, err = issuance.NewRecorder(issuance.Config{Audit: audit, Memory: memory})
+			check(t, err)
+		})
 		next, slow := w.rules.Graph, time.Duration(0)
 		w.rules.Graph = roundTrip(func(req *http.Request) (*http.Response, error) {
 			time.Sleep(slow)
@@ -250,6 +257,14 @@ func TestSessionsThatEndBeforeTheExchange(t *testing.T) {
 		w.use(t, of(""))
 		w.use(t, of("      longRunning: {maxAge: 8h}\n"))
 		asking.Wait()
+		if i, _ := newest(t, memory); i.Asked {
+			t.Error("the issuance says that Entra was asked")
+		}
+		for _, m := range memory.Minutes(time.Now()) {
+			if m.Failed > 0 && m.Exchanges != m.Refreshes {
+				t.Errorf("got %+v, want no exchange but the refresh of the token for Graph", m)
+			}
+		}
 	})
 }
 
