@@ -261,7 +261,7 @@ func (b *Broker) conclude(rec *issuance.Record, token exchange.Token, expires ti
 	rec.Asked = rec.Cache == issuance.Miss && asked(err)
 	switch {
 	case errors.As(err, &denied):
-		rec.Decision, rec.Reason, rec.Rule, rec.Hint = issuance.Deny, string(denied.Reason), denied.Rule, denied.Hint
+		rec.Decision, rec.Reason, rec.Rule, rec.Hint, rec.Audited = issuance.Deny, string(denied.Reason), denied.Rule, denied.Hint, false
 	case errors.As(err, &failure):
 		rec.Reason, rec.Hint = string(failure.Reason), failure.Hint
 		rec.CorrelationID, rec.RequestID = failure.CorrelationID, failure.RequestID

@@ -183,6 +183,28 @@ func flip(token string) string {
 	return token[:i] + string(c) + token[i+1:]
 }
 
+// Audit mode allowed what was denied in the end for another reason: it issued nothing,
+// and the log does not say so.
+func TestDeniedAfterAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		rules := assistant("    mode: audit\n")
+		bare := strings.Replace(rules, userRead+", "+mailRead, mailRead, 1)
+		if bare == rules {
+			t.Fatal("the scope is not taken away")
+		}
+		w.use(t, bare)
+		user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 3 * time.Second })
+		w.entra.SetBehavior(entratest.Behavior{Delay: 4 * time.Second, ClockSkew: -10 * time.Second})
+		if _, err := w.actFor(as(t, 10001), user, userRead); denial(t, err).Reason != "user_token_expired" {
+			t.Errorf("got %v", err)
+		}
+		if line := w.audit.last(t); line["decision"] != "deny" || line["reason"] != "user_token_expired" || line["audited"] != nil {
+			t.Errorf("got %v, want a denial like any other", line)
+		}
+	})
+}
+
 // A token for a user is never served beyond the user's own.
 func TestOnBehalfOfEndsWithTheUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
