@@ -139,7 +139,7 @@ func (b *Broker) fetch(key cache.Key, w *want) cache.Fetch[exchange.Token] {
 			// The token without the claims is what was challenged: nobody gets it again.
 			b.cfg.Cache.Drop(key.WithoutClaims())
 		}
-		if w.user != nil && !b.cfg.Now().Before(w.user.Expires) {
+		if w.user != nil && since(w.user.Expires, b.cfg.Now()) >= 0 {
 			return cache.Entry[exchange.Token]{}, errUserExpired
 		}
 		entry := w.entry(token, began)

@@ -305,6 +305,31 @@ func TestWhatEndsWhileTheMachineSleeps(t *testing.T) {
 	}
 }
 
+// So is a session that ends because the machine sleeps while Entra is asked.
+func TestSessionsThatEndInTheExchangeWhileTheMachineSleeps(t *testing.T) {
+	var slept, before atomic.Int64
+	now := func() time.Time { return asleep(time.Duration(slept.Load())) }
+	w := newWorld(t, func(cfg *broker.Config, _ *broker.Rules) { cfg.Now = now })
+	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: w.entra.RoundTripper(), Now: now})
+	check(t, err)
+	t.Cleanup(users.Close)
+	w.rules.Users = users
+	w.rules.Exchange, err = exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+		slept.Add(before.Load())
+		return w.entra.RoundTripper().RoundTrip(req)
+	})})
+	check(t, err)
+	w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
+	user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 10 * time.Minute })
+	_, err = w.actFor(as(t, 10001), user, userRead)
+	check(t, err)
+	slept.Store(int64(8*time.Hour - time.Minute))
+	before.Store(int64(time.Minute))
+	if issued, err := w.actFor(as(t, 10001), user, mailRead); denial(t, err).Reason != "user_token_expired" || issued.Token.Len() > 0 {
+		t.Errorf("got %d bytes and %v after the end of the session", issued.Token.Len(), err)
+	}
+}
+
 // asleep is now on a machine that has slept for d since its start: what time.Now would
 // return there.
 func asleep(d time.Duration) time.Time {
