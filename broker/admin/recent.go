@@ -164,8 +164,9 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusBadRequest, problem)
 		return
 	}
+	held := h.cfg.Memory.Held() // first: all that was seen then and matches is found
 	found, matching := h.cfg.Memory.Find(q)
-	writeJSON(w, http.StatusOK, Issuances{Issuances: listed(found), Matching: matching, Background: h.background(q), Held: h.cfg.Memory.Held()})
+	writeJSON(w, http.StatusOK, Issuances{Issuances: listed(found), Matching: matching, Background: h.background(q), Held: held})
 }
 
 // background is the trace of a refresh, by its id or the correlation id, which are

@@ -111,6 +111,30 @@ func TestWatchSaysWhereTheMissedAre(t *testing.T) {
 	}
 }
 
+// Whoever begins with the last that match has seen all up to then: what was
+// forgotten since then is not missing.
+func TestWatchGoesOnAfterTheList(t *testing.T) {
+	since := time.Unix(1, 0).UTC()
+	for name, test := range map[string]struct {
+		numbers []uint64
+		want    uint64
+	}{"an old one": {[]uint64{5}, 5000}, "none": {nil, 5000}, "one that came meanwhile": {[]uint64{5001, 5}, 5001}} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			list := admin.Issuances{Held: recent.Held{Since: since, Seen: 5000}}
+			for _, number := range test.numbers {
+				list.Issuances = append(list.Issuances, recent.Issuance{Number: number})
+			}
+			check(t, json.NewEncoder(w).Encode(list))
+		}))
+		w := &watcher{client: &adminClient{base: server.URL}, out: io.Discard, err: io.Discard}
+		check(t, w.before(t.Context(), 2))
+		if want := admin.EventID(test.want, since); w.last != want {
+			t.Errorf("%s: got %q, want %q", name, w.last, want)
+		}
+		server.Close()
+	}
+}
+
 // A terminal gets 80 columns; what is no terminal gets all.
 func TestIssuanceLineFits(t *testing.T) {
 	i := recent.Issuance{Agent: "an-agent-with-a-long-name", Decision: "deny", Reason: "scope_not_allowed", Scopes: []string{"https://vault.azure.net/.default", "https://vault.azure.net/Read"}}

@@ -125,9 +125,11 @@ func (w *watcher) before(ctx context.Context, last int) error {
 			return err
 		}
 	}
+	seen := list.Held.Seen // what matches up to there was listed, or is not asked for
 	if len(list.Issuances) > 0 {
-		w.last = admin.EventID(list.Issuances[0].Number, list.Held.Since)
+		seen = max(seen, list.Issuances[0].Number)
 	}
+	w.last = admin.EventID(seen, list.Held.Since)
 	return nil
 }
 
