@@ -75,6 +75,7 @@ func (e Exec) run(ctx context.Context) ([]byte, error) {
 	}
 	err := cmd.Wait()
 	_ = killGroup(cmd.Process) // what it left behind; usually nothing
+	reapGroup(cmd.Process)
 	switch exit := (*exec.ExitError)(nil); {
 	case ctx.Err() != nil:
 		return nil, givenUp(ctx.Err())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 )
 
 // ownGroup makes a command the leader of a process group of its own.
@@ -18,4 +19,19 @@ func killGroup(leader *os.Process) error {
 		return os.ErrProcessDone
 	}
 	return err
+}
+
+// reapGroup takes away what is dead of a killed command's group and has no parent
+// but this process: as process 1 of a container it inherits all orphans. What does
+// not die at once, because the kernel holds it, is not waited for.
+func reapGroup(leader *os.Process) {
+	for range 100 {
+		pid, err := syscall.Wait4(-leader.Pid, nil, syscall.WNOHANG, nil)
+		switch {
+		case err != nil && !errors.Is(err, syscall.EINTR): // there is none, usually
+			return
+		case pid == 0:
+			time.Sleep(time.Millisecond)
+		}
+	}
 }
