@@ -215,12 +215,14 @@ func TestBuildkite(t *testing.T) {
 	agent := `#!/bin/sh
 test "$*" = "oidc request-token --audience ` + audience + `" || { echo "$*" >&2; exit 1; }
 test "$BUILDKITE_AGENT_ACCESS_TOKEN" = ` + bearer + ` && test "$BUILDKITE_JOB_ID" = job && test -z "$OTHER" || exit 2
+test "$HTTPS_PROXY $no_proxy $SSL_CERT_FILE" = "http://proxy.test:3128 .corp.test /etc/roots.pem" || exit 3
 cat "` + dir + `/token"
 `
 	if err := os.WriteFile(filepath.Join(dir, "buildkite-agent"), []byte(agent), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	env := variables{"PATH": "/usr/bin:/bin", "BUILDKITE_BIN_PATH": dir, "BUILDKITE_JOB_ID": "job", "BUILDKITE_AGENT_ACCESS_TOKEN": bearer, "OTHER": "secret"}
+	env := variables{"PATH": "/usr/bin:/bin", "BUILDKITE_BIN_PATH": dir, "BUILDKITE_JOB_ID": "job", "BUILDKITE_AGENT_ACCESS_TOKEN": bearer, "OTHER": "secret",
+		"HTTPS_PROXY": "http://proxy.test:3128", "no_proxy": ".corp.test", "SSL_CERT_FILE": "/etc/roots.pem"}
 	source := workload.Buildkite{Audience: audience, Getenv: env.get}
 	wantSubject(t, source, "s")
 	for _, name := range []string{"BUILDKITE_BIN_PATH", "BUILDKITE_JOB_ID", "BUILDKITE_AGENT_ACCESS_TOKEN"} {
