@@ -1,10 +1,12 @@
 package entratest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"io"
 	"maps"
 	"net/http"
 	"strconv"
@@ -111,6 +113,12 @@ func (e *PlatformEndpoint) RoundTripper(origin string) http.RoundTripper {
 func (e *PlatformEndpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := PlatformRequest{Time: e.now(), Method: r.Method, Path: r.URL.Path}
 	behavior := e.behavior.Load()
+	if behavior.Hang || behavior.Delay > 0 {
+		// net/http notices that a client is gone only once the body was read. What
+		// is cut off here is too long for every platform.
+		body, _ := io.ReadAll(io.LimitReader(r.Body, maxForm+1))
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
 	rep, done := behavior.intercept(r.Context())
 	if !done {
 		rep = e.serve(r, &rec)

@@ -211,6 +211,41 @@ func TestPlatformsDelayAndHang(t *testing.T) {
 	})
 }
 
+// What hangs for a client ends with it, also when the request has a body: net/http
+// notices that the client is gone only once that was read.
+func TestPlatformsHangOverTheNetwork(t *testing.T) {
+	endpoint := newPlatforms(t).all["aws"].endpoint
+	for _, b := range []entratest.PlatformBehavior{{Delay: time.Hour}, {Hang: true}} {
+		endpoint.SetBehavior(b)
+		ended := make(chan struct{})
+		served, err := entratest.ListenLoopback("", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(ended)
+			endpoint.ServeHTTP(w, r)
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, served.URL, strings.NewReader("Action=GetWebIdentityToken"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req); err == nil {
+			resp.Body.Close()
+			t.Errorf("%+v: got status %d, want no answer", b, resp.StatusCode)
+		}
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			t.Errorf("%+v: the request goes on without its client", b)
+		}
+		if err := served.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestPlatformRecordsHoldNoSecret sends tokens and the endpoint's secret in
 // every place that is recorded.
 func TestPlatformRecordsHoldNoSecret(t *testing.T) {
