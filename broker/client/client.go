@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // DefaultURL is where a broker listens unless told otherwise.
@@ -181,7 +182,11 @@ func (c *Client) Token(ctx context.Context, req TokenRequest) (Token, error) {
 		if err != nil {
 			return Token{}, fmt.Errorf("reading the agent's key: %w", err)
 		}
-		httpReq.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(key)))
+		text := strings.TrimSpace(string(key))
+		if strings.ContainsFunc(text, unicode.IsControl) { // net/http would not send it, as if nobody answered
+			return Token{}, fmt.Errorf("reading the agent's key: %s holds more than one line", c.cfg.KeyFile)
+		}
+		httpReq.Header.Set("Authorization", "Bearer "+text)
 	}
 	return c.send(httpReq)
 }

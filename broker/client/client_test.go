@@ -137,6 +137,14 @@ func TestNobodyThere(t *testing.T) {
 	if _, err := ask(t, client.Config{KeyFile: filepath.Join(t.TempDir(), "none")}); err == nil || !strings.Contains(err.Error(), "key") {
 		t.Errorf("got %v, want an error about the key", err)
 	}
+	lines := filepath.Join(t.TempDir(), "lines")
+	if err := os.WriteFile(lines, []byte("# the agent's key\nkey\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ask(t, client.Config{KeyFile: lines})
+	if _, ok := errors.AsType[*client.UnreachableError](err); ok || err == nil || !strings.Contains(err.Error(), lines) || strings.Contains(err.Error(), "# the") {
+		t.Errorf("got %v, want an error about the key file without its content", err)
+	}
 	for _, url := range []string{"https://127.0.0.1", "ftp://x", "127.0.0.1:7400", "http://user@x", "http://x?y=z"} {
 		if _, err := client.New(client.Config{URL: url}); err == nil {
 			t.Errorf("URL %q was accepted", url)
