@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -128,14 +129,26 @@ func (a Assertion) Check(wantAudience string, now time.Time) error {
 
 // exchangeIDs are the client ids of the resources behind the audiences of
 // federated credentials, which Entra writes into its own v2 tokens in place of the
-// name. They are known for the public cloud only:
+// name. That of the public cloud is all that is published:
 // https://learn.microsoft.com/entra/identity/conditional-access/agent-id
 var exchangeIDs = map[string]string{"api://AzureADTokenExchange": "fb60f99c-7a34-4190-8149-302f77469936"}
 
-// isFor compares the audience as Entra does: exactly.
+var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// isFor compares the audience as Entra does: exactly. Of Entra's own tokens a client
+// id is taken too, and where the right one is not known, any but those of other clouds.
 func (a Assertion) isFor(audience string) bool {
-	id, ok := exchangeIDs[audience]
-	return slices.Contains(a.Audience, audience) || ok && slices.Contains(a.Audience, id) && entra.MatchString(a.origin())
+	id, known := exchangeIDs[audience]
+	own := entra.MatchString(a.origin())
+	return slices.ContainsFunc(a.Audience, func(aud string) bool {
+		switch {
+		case aud == audience:
+			return true
+		case known:
+			return own && aud == id
+		}
+		return own && guid.MatchString(aud) && !slices.Contains(slices.Collect(maps.Values(exchangeIDs)), aud)
+	})
 }
 
 func isHTTPS(issuer string) bool {

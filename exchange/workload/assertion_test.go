@@ -141,6 +141,15 @@ func TestCheckSaysWhatToChange(t *testing.T) {
 func TestCheckKnowsOneCloudsGUID(t *testing.T) {
 	a := claimed(t, "RS256", map[string]any{"iss": "https://login.microsoftonline.us/" + tenant + "/v2.0", "aud": exchangeGUID})
 	wantHint(t, a.Check("api://AzureADTokenExchangeUSGov", checked), workload.WrongAudience, "managed identity")
+	// Which GUID stands for another cloud's is not public: Entra is to judge its own token.
+	for issuer, problem := range map[string]workload.Problem{
+		"https://login.microsoftonline.us/" + tenant + "/v2.0": "",
+		"https://sts.windows.net/" + tenant + "/":              "",
+		"https://stranger.example":                             workload.WrongAudience,
+	} {
+		a := claimed(t, "RS256", map[string]any{"iss": issuer, "aud": "11111111-2222-4333-8444-555555555555"})
+		wantHint(t, a.Check("api://AzureADTokenExchangeUSGov", checked), problem, "")
+	}
 	if workload.WrongKind.Temporary() || workload.Denied.Temporary() {
 		t.Error("waiting helps neither a user's token nor a refusal")
 	}
