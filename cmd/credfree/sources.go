@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -22,7 +23,7 @@ import (
 func newSource(s policy.Source, audience string) (workload.Source, error) {
 	// Build machines may be behind a proxy. The other sources are this machine's
 	// own, and use none.
-	outside := &http.Transport{Proxy: http.ProxyFromEnvironment, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second}
+	outside := &http.Transport{Proxy: outsideProxy, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second}
 	switch {
 	case s.ManagedIdentity != nil:
 		client, err := managedidentity.New(managedidentity.Config{Transport: &http.Transport{}})
@@ -33,6 +34,16 @@ func newSource(s policy.Source, audience string) (workload.Source, error) {
 		return &spiffe.Source{Audience: audience, Socket: s.SPIFFE.Socket, SPIFFEID: s.SPIFFE.SPIFFEID, Getenv: os.Getenv}, nil
 	}
 	return newPlainSource(s, audience, outside), nil
+}
+
+// outsideProxy is the environment's proxy for what is sent with TLS. Without, only
+// this machine and its metadata service are asked: to a proxy that address means
+// its own, and it could read what is sent.
+func outsideProxy(req *http.Request) (*url.URL, error) {
+	if req.URL.Scheme != "https" {
+		return nil, nil // no proxy
+	}
+	return http.ProxyFromEnvironment(req)
 }
 
 // newPlainSource makes the sources that need the standard library alone.

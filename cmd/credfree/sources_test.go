@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
@@ -24,6 +25,36 @@ import (
 	"github.com/credfree/credfree/exchange/workload/aws"
 	"github.com/credfree/credfree/exchange/workload/spiffe"
 )
+
+// A metadata server's address means another machine to a proxy, whose token would
+// come back, and what is sent without TLS can be read there.
+func TestSourcesWithoutTLSAskNoProxy(t *testing.T) {
+	if os.Getenv("HTTP_PROXY") != "http://proxy.test:3128" { // which a process reads once
+		own, err := os.Executable()
+		check(t, err)
+		again := exec.CommandContext(t.Context(), own, "-test.run=^TestSourcesWithoutTLSAskNoProxy$")
+		again.Env = append(os.Environ(), "HTTP_PROXY=http://proxy.test:3128", "HTTPS_PROXY=http://proxy.test:3128", "NO_PROXY=", "no_proxy=")
+		out, err := again.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "PASS") {
+			t.Errorf("with a proxy: got %v\n%s", err, out)
+		}
+		return
+	}
+	for url, want := range map[string]string{
+		"http://169.254.169.254/metadata/identity/oauth2/token": "<nil>",
+		"http://metadata.google.internal/computeMetadata":       "<nil>",
+		"https://x.example/t":                                   "http://proxy.test:3128",
+	} {
+		made, err := newSource(policy.Source{HTTP: &policy.HTTPSource{URL: url, Method: "GET"}}, entratest.TokenExchangeAudience)
+		check(t, err)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		check(t, err)
+		got, err := made.(workload.HTTP).Transport.(*http.Transport).Proxy(req)
+		if err != nil || fmt.Sprint(got) != want {
+			t.Errorf("%s: got the proxy %v, %v, want %s", url, got, err, want)
+		}
+	}
+}
 
 // Every kind of source that a policy can name is one this program has, with
 // what the policy said in it.
