@@ -27,14 +27,30 @@ var parsable = []jose.SignatureAlgorithm{
 // tokenClaims are the claims of any token that comes in.
 type tokenClaims struct {
 	jwt.Claims
-	TenantID string   `json:"tid"`
-	ObjectID string   `json:"oid"`
-	IDType   string   `json:"idtyp"`
-	Scope    string   `json:"scp"`
-	Roles    []string `json:"roles"`
-	AppID    string   `json:"appid"`
-	AZP      string   `json:"azp"`
-	Methods  []string `json:"amr"`
+	TenantID string   // tid
+	ObjectID string   // oid
+	IDType   string   // idtyp
+	Scope    string   // scp
+	Roles    []string // roles
+	AppID    string   // appid
+	AZP      string   // azp
+	Methods  []string // amr
+}
+
+// read takes Entra's own claims from all of them. One of another type is left out:
+// in the token of a foreign issuer such a name means something else.
+func (c *tokenClaims) read(all map[string]any) {
+	for name, to := range map[string]*string{"tid": &c.TenantID, "oid": &c.ObjectID, "idtyp": &c.IDType, "scp": &c.Scope, "appid": &c.AppID, "azp": &c.AZP} {
+		*to, _ = all[name].(string)
+	}
+	for name, to := range map[string]*[]string{"roles": &c.Roles, "amr": &c.Methods} {
+		list, _ := all[name].([]any)
+		for _, item := range list {
+			if text, ok := item.(string); ok {
+				*to = append(*to, text)
+			}
+		}
+	}
 }
 
 // isUser says that a token was issued for a user. That of an agent may have the
@@ -67,9 +83,11 @@ func parseToken(raw string) (unverified, bool) {
 		return unverified{}, false
 	}
 	u := unverified{token: tok, alg: tok.Headers[0].Algorithm, kid: tok.Headers[0].KeyID}
-	if err := tok.UnsafeClaimsWithoutVerification(&u.claims); err != nil {
+	var all map[string]any
+	if err := tok.UnsafeClaimsWithoutVerification(&u.claims.Claims, &all); err != nil {
 		return unverified{}, false
 	}
+	u.claims.read(all)
 	c := u.claims
 	return u, c.Issuer != "" && c.Subject != "" && len(c.Audience) > 0 && c.Expiry != nil
 }

@@ -274,3 +274,16 @@ func TestNoPlaceholderIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// Names that mean something in Entra's own tokens mean what they like in others:
+// Okta's scp is a list, and somebody's roles is a word.
+func TestForeignClaimsHaveAnyType(t *testing.T) {
+	w := newWorld(t)
+	form := w.appForm(t)
+	form.Set("client_assertion", w.workload(t, map[string]any{
+		"scp": []string{"openid"}, "roles": "admin", "amr": "pwd", "tid": 7, "oid": nil, "azp": map[string]any{}, "appid": 1.5, "idtyp": true,
+	}))
+	if a := w.post(t, tenantID, form); a.status != http.StatusOK {
+		t.Errorf("got status %d %s, want a token", a.status, a.raw)
+	}
+}
