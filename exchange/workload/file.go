@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 )
 
 // File reads the workload token from a file that the platform keeps fresh,
@@ -28,6 +29,8 @@ func (f File) Assertion(ctx context.Context) (Assertion, error) {
 		return Assertion{}, &Error{Problem: Malformed, Message: "the file " + f.Path + " is larger than any workload token", Hint: "name the token file itself"}
 	case err != nil:
 		return Assertion{}, f.unavailable(err)
+	case strings.TrimSpace(raw) == "": // not every platform renames a finished file into its place
+		return Assertion{}, &Error{Problem: Unavailable, Message: "the workload token " + f.Path + " is empty", Hint: "the platform has not written it yet, or the path names another file"}
 	}
 	return Parse(raw)
 }

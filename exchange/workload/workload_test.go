@@ -101,12 +101,17 @@ func TestFileProblems(t *testing.T) {
 	dir := t.TempDir()
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		ctx     context.Context //nolint:containedctx // a row of a table
 		path    string
 		problem workload.Problem
 	}{
 		"missing": {t.Context(), filepath.Join(dir, "missing"), workload.Unavailable},
+		"empty":   {t.Context(), empty, workload.Unavailable}, // as missing: who writes it is about to
 		"folder":  {t.Context(), dir, workload.Malformed},
 		"device":  {t.Context(), "/dev/null", workload.Malformed},
 		"gone":    {gone, filepath.Join(dir, "missing"), workload.Unavailable},
