@@ -245,7 +245,7 @@ func TestPreflight(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, exchange.AssertionUnavailable, "no such file"},
-		"empty":   {func(t *testing.T, e *entra) { e.write(t, " \n") }, exchange.AssertionUnusable, "empty"},
+		"empty":   {func(t *testing.T, e *entra) { e.write(t, " \n") }, exchange.AssertionUnavailable, "empty"},
 		"garbled": {func(t *testing.T, e *entra) { e.write(t, "not-a-token") }, exchange.AssertionUnusable, "not a signed JWT"},
 		"huge":    {func(t *testing.T, e *entra) { e.write(t, strings.Repeat("x", 1<<20)) }, exchange.AssertionUnusable, "larger"},
 		"folder":  {func(t *testing.T, e *entra) { e.app.Source = workload.File{Path: t.TempDir()} }, exchange.AssertionUnusable, "not a regular file"},
