@@ -74,6 +74,7 @@ var hints = map[int]string{
 	700222:  "a token issued by Entra cannot be used here: use the platform's own token, or a managed identity",
 	700223:  "workload identity federation is disabled in tenant {tenant}",
 	700229:  "only an app-only Entra token can stand in for a workload token",
+	700236:  "the managed identity is of another tenant than application {client}: register the application in the identity's tenant, multi-tenant where it is to act in {tenant}, and let that one trust it",
 	700238:  "a policy of tenant {tenant} blocks workload identity federation from this issuer",
 	900023:  "tenant {tenant} is neither a GUID nor a verified domain",
 	900144:  "the request lacked a parameter: check cloud and authority",

@@ -82,6 +82,7 @@ func TestEveryRefusal(t *testing.T) {
 		700222:  {"invalid_client", "", false},
 		700223:  {"invalid_request", "", false},
 		700229:  {"invalid_client", "", false},
+		700236:  {"invalid_client", "", false},
 		700238:  {"invalid_client", "", false},
 		900023:  {"invalid_request", "", false},
 		900144:  {"invalid_request", "", false},

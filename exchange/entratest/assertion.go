@@ -133,7 +133,7 @@ func (s *Server) authenticateFederated(ctx context.Context, g *grant, u unverifi
 	}
 	// 4. Does a federated credential trust it?
 	if own {
-		if err := s.checkOwnToken(u.claims, byIssuer); err != nil {
+		if err := s.checkOwnToken(g.app, u.claims, byIssuer); err != nil {
 			return err
 		}
 	}
@@ -198,8 +198,9 @@ const eid1 = "/eid1/"
 
 // checkOwnToken refuses the tokens of this server that may not be used as
 // assertions: all but those of managed identities, which are no clients of any
-// directory, and those with a subject made for it.
-func (s *Server) checkOwnToken(c tokenClaims, byIssuer []FederatedCredential) error {
+// directory and prove applications of their own tenant only, and those with a
+// subject made for it.
+func (s *Server) checkOwnToken(app *client, c tokenClaims, byIssuer []FederatedCredential) error {
 	if c.isUser() {
 		return refuse(700229)
 	}
@@ -207,8 +208,14 @@ func (s *Server) checkOwnToken(c tokenClaims, byIssuer []FederatedCredential) er
 	if !ok || len(byIssuer) == 0 {
 		return refuse(700222)
 	}
-	if _, isClient := t.apps[c.AZP]; c.AZP == "" || isClient && !strings.HasPrefix(c.Subject, eid1) {
+	if strings.HasPrefix(c.Subject, eid1) && c.AZP != "" {
+		return nil
+	}
+	if _, isClient := t.apps[c.AZP]; c.AZP == "" || isClient {
 		return refuse(700222)
+	}
+	if home, ok := t.apps[app.ClientID]; !ok || home.foreign {
+		return refuse(700236, c.Issuer)
 	}
 	return nil
 }

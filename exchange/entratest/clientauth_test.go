@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -208,4 +209,29 @@ func TestManagedIdentityCredential(t *testing.T) {
 			t.Errorf("%s: got %d %d, want 401 %d", name, a.status, a.code(), c.code)
 		}
 	}
+}
+
+// A managed identity proves an application that is registered in its own tenant: there,
+// and where else that application has a principal.
+func TestManagedIdentityOfAnotherTenant(t *testing.T) {
+	const principal = "eeeeeeee-0000-4000-8000-000000000001"
+	d := directory()
+	i := slices.IndexFunc(d.Tenants[0].Applications, func(a entratest.Application) bool { return a.ClientID == chainedID })
+	here, there := d.Tenants[0].Applications[i], d.Tenants[0].Applications[i]
+	here.MultiTenant = true
+	d.Tenants[0].Applications[i] = here
+	there.ClientID = bareID[:len(bareID)-1] + "9"
+	d.Tenants[1].Resources, d.Tenants[1].Applications = d.Tenants[0].Resources, []entratest.Application{here, there}
+	w := newWorldOf(t, d)
+	token, err := w.server.ManagedIdentityToken(tenantID, entratest.ManagedIdentity{ClientID: userID, PrincipalID: principal}, entratest.TokenExchangeAudience, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := with(w.appForm(t), "client_id", chainedID, "client_assertion", token)
+	for _, tenant := range []string{tenantID, otherTenant} {
+		if a := w.post(t, tenant, form); a.status != http.StatusOK {
+			t.Errorf("got status %d %s, want 200", a.status, a.raw)
+		}
+	}
+	checkRefusal(t, w.post(t, otherTenant, with(form, "client_id", there.ClientID)), 401, "invalid_client", 700236)
 }

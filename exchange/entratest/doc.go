@@ -114,7 +114,8 @@
 //     documentation only says that single quotes escape.
 //   - Of the server's own tokens those count as a managed identity's that were
 //     issued to no client of the directory. Anything else is 700222, except T1
-//     where a federated credential names its very subject.
+//     where a federated credential names its very subject. The status of 700236,
+//     for a managed identity of another tenant than the application's, is inferred.
 //   - Access tokens always carry idtyp, user tokens also amr and acct, which
 //     Entra makes optional. Graph's tokens can be verified; Entra's cannot.
 //   - An Application is a resource by its client id, even with no API exposed.

@@ -86,6 +86,7 @@ var rows = map[int]row{
 	7002137: {status: 401, oauth: "invalid_client", text: "No matching federated identity record found for presented assertion subject '%s'. Please make sure the federated identity credential Subject is '%s'."},
 	700222:  {status: 401, oauth: "invalid_client", text: "AAD-issued tokens may not be used for federated identity flows.", wellKnown: true},
 	700229:  {status: 401, oauth: "invalid_client", text: "Forbidden token type. Only app-only tokens can be used as Federated Identity Credentials for AAD issuer.", wellKnown: true},
+	700236:  {status: 401, oauth: "invalid_client", text: "Entra ID tokens issued by issuer '%s' may not be used for federated identity credential flows for applications or managed identities registered in this tenant."},
 
 	// The scope.
 	70011:   {oauth: "invalid_scope", text: "The provided request must include a 'scope' input parameter. The provided value for the input parameter 'scope' is not valid. The scope %s is not valid.", wellKnown: true},
