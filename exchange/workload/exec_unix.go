@@ -23,9 +23,9 @@ func killGroup(leader *os.Process) error {
 
 // reapGroup takes away what is dead of a killed command's group and has no parent
 // but this process: as process 1 of a container it inherits all orphans. What does
-// not die at once, because the kernel holds it, is not waited for.
+// not die within a second, because the kernel holds it, is not waited for.
 func reapGroup(leader *os.Process) {
-	for range 100 {
+	for range 1000 {
 		pid, err := syscall.Wait4(-leader.Pid, nil, syscall.WNOHANG, nil)
 		switch {
 		case err != nil && !errors.Is(err, syscall.EINTR): // there is none, usually
