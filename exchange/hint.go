@@ -94,6 +94,7 @@ var hints = map[int]string{
 	7002137: "the subject of the Entra-issued assertion does not match: check the federated identity credential of {client}",
 	7002138: "the subject matches but for its case: the federated identity credential of application {client} must have subject {subject}",
 	7002381: "tenant {tenant} wants the claim enterprise of GitHub's token to name its own enterprise: include it in the subject template of the organization",
+	9000411: "a parameter was sent twice: check what stands between the broker and the authority",
 	9001023: "the tenant must be named: common, consumers and organizations have no applications of their own",
 	9002313: "the session could not be read: start again with a new token of the user",
 }

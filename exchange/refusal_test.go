@@ -102,6 +102,7 @@ func TestEveryRefusal(t *testing.T) {
 		7002137: {"invalid_client", "", false},
 		7002138: {"invalid_client", "", false},
 		7002381: {"invalid_client", "", false},
+		9000411: {"invalid_request", "", false},
 		9001023: {"invalid_request", "", false},
 		9002313: {"invalid_grant", "", false},
 	}

@@ -96,7 +96,7 @@
 //     application names it, so an assertion of any other issuer fails with
 //     700024 or 700211 whether or not its signature is good.
 //   - Codes that are inferred: 900144 for a body that is not a form, 90023 for
-//     repeated or oversized parameters, malformed claims and an unknown
+//     oversized parameters, malformed claims and an unknown
 //     requested_token_use, 7000218 for an unknown client_assertion_type, 50194
 //     for /organizations, 50166 when the issuer's document names another issuer,
 //     70011 for .default beside named scopes, 400 for 900561, 50048 and 1000502

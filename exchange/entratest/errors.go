@@ -48,6 +48,7 @@ var rows = map[int]row{
 	900561:  {oauth: "invalid_request", text: "The endpoint only accepts POST requests. Received a %s request."},
 	900144:  {oauth: "invalid_request", text: "The request body must contain the following parameter: '%s'.", wellKnown: true},
 	90023:   {oauth: "invalid_request", text: "Invalid STS request: %s.", wellKnown: true},
+	9000411: {oauth: "invalid_request", text: "The request is not properly formatted. The parameter '%s' is duplicated."},
 	90014:   {oauth: "invalid_request", text: "The required field '%s' is missing from the credential. Ensure that you have all the necessary parameters for the login request.", wellKnown: true},
 	70003:   {oauth: "unsupported_grant_type", text: "The app requested an unsupported grant type '%s'.", wellKnown: true},
 	900023:  {oauth: "invalid_request", text: "Specified tenant identifier '%s' is neither a valid DNS name, nor a valid external domain.", wellKnown: true},

@@ -190,7 +190,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"form called JSON", http.MethodPost, "application/json", good, 900144},
 		{"no content type", http.MethodPost, "", good, 900144},
 		{"malformed", http.MethodPost, form, "grant_type=%zz", 90023},
-		{"duplicated parameter", http.MethodPost, form, good + "&client_id=" + agentID, 90023},
+		{"duplicated parameter", http.MethodPost, form, good + "&client_id=" + agentID, 9000411},
 		{"too large", http.MethodPost, form, good + "&x=" + strings.Repeat("x", 300<<10), 90023},
 		{"empty", http.MethodPost, form, "", 900144},
 	} {

@@ -127,7 +127,7 @@ func readForm(r *http.Request) (url.Values, error) {
 	}
 	for name, values := range form {
 		if len(values) > 1 {
-			return nil, refuse(90023, "parameter '"+name+"' is duplicated")
+			return nil, refuse(9000411, name)
 		}
 	}
 	return form, readBasic(r, form)
