@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -220,6 +221,9 @@ func (req Request) check(exchangeAudience string) *Error {
 			return &Error{Reason: BadRequest, Message: "tokens for the token exchange itself are not handed out", Hint: "name the resource that is to be called: the broker makes the steps in between"}
 		}
 	}
+	if req.Claims != "" && !isClaimsRequest(req.Claims) {
+		return &Error{Reason: BadRequest, Message: "the claims are no claims request", Hint: "pass the claims of the challenge as they are, decoded from base64: a JSON object, in which access_token is one too"}
+	}
 	if !req.forUser() && (req.User.ObjectID != "" || req.KeepSession) {
 		return &Error{Reason: BadRequest, Message: "a user was named without a token or a session", Hint: "give one of them: the identity's own token is no substitute"}
 	}
@@ -227,4 +231,15 @@ func (req Request) check(exchangeAudience string) *Error {
 		return &Error{Reason: BadRequest, Message: "a user's token and a session were both given", Hint: "give one of them"}
 	}
 	return nil
+}
+
+// isClaimsRequest reports whether text is a claims request (OpenID Connect Core §5.5)
+// that the client's capabilities can be added to.
+func isClaimsRequest(text string) bool {
+	var request, token map[string]json.RawMessage
+	if json.Unmarshal([]byte(text), &request) != nil || request == nil {
+		return false
+	}
+	part, ok := request["access_token"]
+	return !ok || json.Unmarshal(part, &token) == nil && token != nil
 }

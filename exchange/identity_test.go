@@ -261,6 +261,22 @@ func TestIdentitiesThatCannot(t *testing.T) {
 			user.Session = user.Token
 			return e.app, exchange.Request{Scopes: []string{userRead}, User: user}
 		}, "were both given"},
+		"claims of nothing": {func(e *entra) (exchange.Identity, exchange.Request) {
+			e.app.Capabilities = []string{"cp1"}
+			return e.app, exchange.Request{Scopes: []string{userRead}, Claims: "null", User: exchange.User{Session: secret.New("s")}}
+		}, "no claims request"},
+		"claims in base64": {func(e *entra) (exchange.Identity, exchange.Request) {
+			e.app.Capabilities = []string{"cp1"}
+			return e.app, exchange.Request{Scopes: []string{graph}, Claims: "eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="}
+		}, "no claims request"},
+		"claims of another type": {func(e *entra) (exchange.Identity, exchange.Request) {
+			e.app.Capabilities = []string{"cp1"}
+			return e.app, exchange.Request{Scopes: []string{graph}, Claims: `{"access_token":"x"}`}
+		}, "no claims request"},
+		"claims of no type": {func(e *entra) (exchange.Identity, exchange.Request) {
+			e.app.Capabilities = []string{"cp1"}
+			return e.app, exchange.Request{Scopes: []string{graph}, Claims: `{"access_token":null}`}
+		}, "no claims request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEntra(t)

@@ -52,7 +52,7 @@ func withCapabilities(claims string, capabilities []string) (string, error) {
 	request := map[string]any{}
 	if claims != "" {
 		if err := json.Unmarshal([]byte(claims), &request); err != nil {
-			return "", &Error{Reason: BadRequest, Message: "the claims are not a JSON object", Hint: "pass the claims of the challenge as they are, decoded from base64"}
+			return "", err // Request.check has read it
 		}
 	}
 	token, ok := request["access_token"].(map[string]any)
