@@ -1,6 +1,7 @@
 package localapi
 
 import (
+	"net/http"
 	"net/url"
 	"strings"
 	"unicode"
@@ -17,6 +18,30 @@ func callTarget(u *url.URL) (api, rest string, ok bool) {
 	path = strings.TrimLeft(path, "/")
 	api, _, _ = strings.Cut(path, "/")
 	return api, path[len(api):], ok && first == "call" && api != ""
+}
+
+// ReadCall reads the method and the path of a call, the path being what an agent
+// writes behind the API's name, as the call-through door does. plain is what the
+// policy is asked about. problem says why the door would refuse the call, whatever
+// the policy says, and hint what to do; both are "" when it would not.
+func ReadCall(method, path string) (plain, problem, hint string) {
+	refused := badMethod(method)
+	if refused == nil {
+		_, plain, refused = cleanPath(path)
+	}
+	if refused != nil {
+		return "", refused.message, refused.hint
+	}
+	return plain, "", ""
+}
+
+// badMethod refuses what no API is called with.
+func badMethod(method string) *badRequest {
+	switch strings.ToUpper(method) { // as some servers do
+	case http.MethodConnect, http.MethodTrace, "TRACK": // TRACE would echo the token
+		return &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "APIs are not called with this method", hint: "use a method that the API documents"}
+	}
+	return nil
 }
 
 // cleanPath makes the path of a call fit to be decided on and to be sent.

@@ -15,12 +15,11 @@ import (
 func (c *call) read() *badRequest {
 	name, rest, _ := callTarget(c.in.URL)
 	c.req = broker.Request{Door: doorCallThrough, API: name, Method: c.in.Method}
-	switch strings.ToUpper(c.in.Method) { // as some servers do
-	case http.MethodConnect, http.MethodTrace, "TRACK": // TRACE would echo the token
+	problem := badMethod(c.in.Method)
+	if problem != nil {
 		c.w.Header().Set("Allow", "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
-		return &badRequest{status: http.StatusMethodNotAllowed, reason: reasonBadRequest, message: "APIs are not called with this method", hint: "use a method that the API documents"}
+		return problem
 	}
-	var problem *badRequest
 	if c.escaped, c.req.Path, problem = cleanPath(rest); problem != nil {
 		return problem
 	}

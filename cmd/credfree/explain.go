@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/credfree/credfree/broker/localapi"
 	"github.com/credfree/credfree/broker/policy"
 )
 
@@ -23,7 +26,7 @@ func explainCommand(std stdio) *cli.Command {
 			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the identity it wants to act as"},
 			&cli.StringFlag{Name: "api", Usage: "`NAME` of the API that it calls through the broker, instead of a scope"},
 			&cli.StringFlag{Name: "method", Usage: "`METHOD` of that call", Value: http.MethodGet},
-			&cli.StringFlag{Name: "path", Usage: "`PATH` of that call, below the API's base URL", Value: "/"},
+			&cli.StringFlag{Name: "path", Usage: "`PATH` of that call, below the API's base URL, as it is sent", Value: "/"},
 			formatFlag("text", "json"),
 		}, userFlags()...),
 		Action: func(c *cli.Context) error {
@@ -73,9 +76,16 @@ func askedOnce(c *cli.Context) error {
 		return fail(exitUsage, errors.New("--api and --scope exclude each other"), "a call is made with the scopes that the policy names for the API")
 	case !call && (c.IsSet("method") || c.IsSet("path")):
 		return fail(exitUsage, errors.New("--method and --path describe no call"), "add --api NAME instead of --scope")
+	case call && !methodForm.MatchString(c.String("method")):
+		return fail(exitUsage, fmt.Errorf("%q is no HTTP method", c.String("method")), "without --method it is GET")
+	case call && c.String("path") != "" && !strings.HasPrefix(c.String("path"), "/"):
+		return fail(exitUsage, fmt.Errorf("path %q does not begin with a slash", c.String("path")), "write what stands below the API's base URL: /users")
 	}
 	return nil
 }
+
+// methodForm is what an HTTP method may consist of (RFC 9110 §5.6.2).
+var methodForm = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 // explain asks the policy what serve would ask it. A user's token is verified
 // as serve does, and only when the decision depends on it.
@@ -97,7 +107,12 @@ func explain(c *cli.Context, p *policy.Policy) (*explained, error) {
 		OnBehalfOf: asked.onBehalfOf, User: asked.user, Raw: true, Now: time.Now(),
 	}
 	if name := c.String("api"); name != "" {
-		request.API, request.Method, request.Path, request.Raw = name, c.String("method"), c.String("path"), false
+		path, _, _ := strings.Cut(c.String("path"), "?") // of a query, nothing is decided
+		plain, problem, hint := localapi.ReadCall(c.String("method"), path)
+		if problem != "" {
+			return nil, fail(exitUsage, errors.New("the broker makes no such call: "+problem), hint)
+		}
+		request.API, request.Method, request.Path, request.Raw = name, c.String("method"), plain, false
 	}
 	explanation := p.Explain(request)
 	if asked.token == "" || explanation.Decision.Reason != policy.UserUnverified {
