@@ -60,6 +60,9 @@ func checkCommand(std stdio) *cli.Command {
 			if c.Bool("from-environment") {
 				return checkEnvironment(c, std)
 			}
+			if c.Bool("print") {
+				return fail(exitUsage, errors.New("--print writes down the policy that the environment makes"), "add --from-environment; a policy file is one already")
+			}
 			if err := flagsOnly(c, "config"); err != nil {
 				return err
 			}
@@ -89,6 +92,14 @@ func checkEnvironment(c *cli.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
+	if given(c, "config", "CREDFREE_CONFIG") {
+		return fail(exitUsage, errors.New("--config and --from-environment exclude each other"), "one is a policy in a file, the other what serve makes without one")
+	}
+	for _, name := range []string{"format", "strict-warnings", "quiet"} {
+		if c.Bool("print") && c.IsSet(name) {
+			return fail(exitUsage, fmt.Errorf("--print and --%s exclude each other", name), "the policy is printed as it is; leave --print out to check it")
+		}
+	}
 	if c.String("ceiling") != "" {
 		return fail(exitUsage, errors.New("--ceiling looks at a policy file"), "write the policy into one with --print, and check that with --config")
 	}
@@ -101,6 +112,7 @@ func checkEnvironment(c *cli.Context, std stdio) error {
 		return err
 	}
 	checked := checkedPolicy(environmentName, found.policy, found.text, time.Now(), c.Bool("strict-warnings"))
+	checked.quiet = c.Bool("quiet")
 	if format == "json" {
 		return checked.printJSON(std.out)
 	}

@@ -43,6 +43,9 @@ func doctorCommand(std stdio) *cli.Command {
 			if options.pod != "" && c.Bool("in-pod") {
 				return fail(exitUsage, errors.New("--pod and --in-pod exclude each other"), "--in-pod looks at the pod around this process, --pod at a manifest")
 			}
+			if err := options.walkOrPod(c); err != nil {
+				return err
+			}
 			if options.pod != "" {
 				if err := flagsOnly(c); err != nil {
 					return err
@@ -66,6 +69,26 @@ type doctorOptions struct {
 	credentials                     bool
 	socketDir, pod, container       string
 	socketFolders                   bool
+}
+
+// walkOrPod refuses flags of the one that are given for the other: nothing would
+// come of them.
+func (o doctorOptions) walkOrPod(c *cli.Context) error {
+	inPod := c.Bool("in-pod")
+	for _, name := range []string{"identity", "scope", "credentials"} {
+		if c.IsSet(name) && (inPod || o.pod != "") {
+			return fail(exitUsage, fmt.Errorf("--%s is about the walk to a token", name), "leave it out, or leave out --in-pod and --pod")
+		}
+	}
+	switch {
+	case o.container != "" && o.pod == "":
+		return fail(exitUsage, errors.New("--container names one of a manifest"), "add --pod FILE")
+	case given(c, "socket-dir", "CREDFREE_SOCKET_DIR") && !inPod:
+		return fail(exitUsage, errors.New("--socket-dir is about the pod around this process"), "add --in-pod")
+	case given(c, "config", "CREDFREE_CONFIG") && o.pod != "":
+		return fail(exitUsage, errors.New("--config and --pod exclude each other"), "a manifest is judged by itself")
+	}
+	return nil
 }
 
 func (o doctorOptions) checkFormat() error {
