@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -48,7 +49,7 @@ type finding struct {
 // checkPolicy reads a policy file and says what it finds. The error says that
 // the file cannot be read at all.
 func checkPolicy(path, ceiling string, now time.Time, strict bool) (*checked, error) {
-	p, data, err := parsePolicyUnder(path, ceiling)
+	p, data, err := parsePolicyUnder(path, ceiling, podOf(os.Getenv))
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
 		found := &checked{File: path, Problems: []finding{}, Warnings: []finding{}}
 		for _, problem := range problems {

@@ -103,7 +103,7 @@ func diagnose(ctx context.Context, std stdio, options doctorOptions) error {
 	if err := options.checkFormat(); err != nil {
 		return err
 	}
-	p, _, err := readPolicy(options.config, "")
+	p, err := readBrokersPolicy(options.config, "")
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,8 @@ func execCommand(std stdio, ignored []os.Signal) *cli.Command {
 		Usage:     "run a command as one agent of a policy, with a broker of its own",
 		ArgsUsage: "-- COMMAND [ARGUMENT…]",
 		Description: "The command runs unmodified: its environment leads every Azure SDK to a broker that listens on a free port,\n" +
-			"takes no key but the command's, and ends with it. The command's exit code is returned, 128+N for signal N;\n" +
+			"takes no key but the command's, and ends with it. A variable that holds the workload token is not the command's.\n" +
+			"The command's exit code is returned, 128+N for signal N;\n" +
 			"127 says that it was not found, 126 that it could not be started. The policy is the one at the start.\n\n" +
 			"A signal is passed on to the command. Who signals a whole group reaches it twice, and many programs break off at\n" +
 			"the second: let systemd do with KillMode=mixed, and timeout with --foreground.\n\n" +
@@ -34,6 +35,7 @@ func execCommand(std stdio, ignored []os.Signal) *cli.Command {
 			"try and to develop. Where that matters, run serve as a user of its own.",
 		Flags: []cli.Flag{
 			configFlag(),
+			ceilingFlag(),
 			&cli.StringFlag{Name: "agent", Usage: "`NAME` of the agent in the policy (default: the one that this user is by its uid)"},
 			&cli.StringFlag{Name: "identity", Usage: "`NAME` of the agent's identity for AZURE_CLIENT_ID (default: the agent's default)"},
 			&cli.StringFlag{Name: "audit-log", Usage: "append the audit log to `FILE` (default: credfree/audit.log below $XDG_STATE_HOME or ~/.local/state)", EnvVars: []string{"CREDFREE_AUDIT_LOG"}},
@@ -67,7 +69,7 @@ func execute(c *cli.Context, std stdio) (err error) {
 	}
 	var p *policy.Policy
 	if err := unlessInterrupted(c.Context, func() (err error) {
-		p, _, err = readPolicy(c.String("config"), "")
+		p, err = readBrokersPolicy(c.String("config"), c.String("ceiling"))
 		return err
 	}); err != nil {
 		return err
@@ -86,7 +88,7 @@ func execute(c *cli.Context, std stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	to := lead{key: newCommandKey(), keyFile: filepath.Join(dir, "key"), clientID: played.clientID}
+	to := lead{key: newCommandKey(), keyFile: filepath.Join(dir, "key"), clientID: played.clientID, tokens: tokenVariables(p)}
 	if err := os.WriteFile(to.keyFile, []byte(to.key), 0o600); err != nil {
 		return err
 	}

@@ -49,6 +49,21 @@ func TestCommandEnvironment(t *testing.T) {
 	}
 }
 
+// The variable that holds the broker's workload token is not the command's.
+func TestCommandEnvironmentHasNoWorkloadToken(t *testing.T) {
+	p, err := policy.Parse("policy.yaml", []byte(`version: 1
+tenant: contoso.com
+sources: {a: {env: {name: A_TOKEN}}, b: {gitlab: {name: B_TOKEN}}, c: {circleci: {}}, d: {terraform: {}}, e: {terraform: {tag: E}}, f: {github: {}}}
+`))
+	check(t, err)
+	inherited := []string{"A_TOKEN=x", "B_TOKEN=x", "CIRCLE_OIDC_TOKEN=x", "TFC_WORKLOAD_IDENTITY_TOKEN=x", "TFC_WORKLOAD_IDENTITY_TOKEN_E=x", "A_TOKEN_TOO=y"}
+	for _, entry := range commandEnvironment(inherited, lead{url: "http://u", key: "k", keyFile: "f", tokens: tokenVariables(p)}) {
+		if strings.HasSuffix(entry, "=x") {
+			t.Errorf("the command has %s", entry)
+		}
+	}
+}
+
 // ofProxies names a proxy in every way.
 func ofProxies() []string {
 	return []string{"HTTP_PROXY=http://p", "HTTPS_PROXY=http://p", "ALL_PROXY=socks5://p", "http_proxy=p", "https_proxy=", "all_proxy=p"}

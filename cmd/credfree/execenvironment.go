@@ -6,14 +6,16 @@ import (
 	"strings"
 
 	"github.com/credfree/credfree/broker/client"
+	"github.com/credfree/credfree/broker/policy"
 )
 
 // lead is what leads a command to its broker.
 type lead struct {
-	url      string // of the broker
-	key      string // of the command
-	keyFile  string // that holds the key, for credfree itself
-	clientID string // of the identity to select; "" selects none
+	url      string   // of the broker
+	key      string   // of the command
+	keyFile  string   // that holds the key, for credfree itself
+	clientID string   // of the identity to select; "" selects none
+	tokens   []string // variables that hold workload tokens, which are the broker's alone
 }
 
 // leadsAway are the variables that Azure's SDKs look at before the endpoint of
@@ -54,11 +56,11 @@ func commandEnvironment(inherited []string, to lead) []string {
 	// spelling hides the other, so both say all.
 	set["NO_PROXY"] = directly(before, "NO_PROXY", "no_proxy")
 	set["no_proxy"] = directly(before, "no_proxy", "NO_PROXY")
-	unset := leadsAway
+	unset := slices.Concat(leadsAway, to.tokens)
 	if set["NO_PROXY"] == "*" || set["no_proxy"] == "*" {
 		// Some SDKs take it for a host's name, and other clients know it alone:
 		// what it says is said to all where no proxy is named.
-		unset = slices.Concat(leadsAway, proxies)
+		unset = append(unset, proxies...)
 	}
 
 	environment := slices.DeleteFunc(slices.Clone(inherited), func(entry string) bool {
@@ -70,6 +72,25 @@ func commandEnvironment(inherited []string, to lead) []string {
 		environment = append(environment, name+"="+set[name])
 	}
 	return environment
+}
+
+// tokenVariables are the variables that hold a workload token by a source of the
+// policy.
+func tokenVariables(p *policy.Policy) []string {
+	var names []string
+	for _, source := range p.Sources {
+		switch {
+		case source.Env != nil:
+			names = append(names, source.Env.Name)
+		case source.GitLab != nil:
+			names = append(names, source.GitLab.Name)
+		case source.CircleCI != nil:
+			names = append(names, "CIRCLE_OIDC_TOKEN")
+		case source.Terraform != nil:
+			names = append(names, strings.TrimSuffix("TFC_WORKLOAD_IDENTITY_TOKEN_"+source.Terraform.Tag, "_"))
+		}
+	}
+	return names
 }
 
 // directly adds loopback to what is reached without a proxy, unless all is.

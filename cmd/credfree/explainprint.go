@@ -104,9 +104,11 @@ func (x *explained) print(w io.Writer) error {
 		fmt.Fprintf(&b, "note: %s\n", x.Note)
 	}
 	for _, value := range x.FromPod {
-		if value.Value != "" {
-			fmt.Fprintf(&b, "note: the pod says %s: %s\n", value.Path, value.Value)
+		if value.Value == "" {
+			fmt.Fprintf(&b, "note: the pod says %s, and there is no pod here: a broker in one may decide otherwise\n", value.Path)
+			continue
 		}
+		fmt.Fprintf(&b, "note: the pod says %s: %s\n", value.Path, value.Value)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -24,15 +24,21 @@ func podOf(getenv func(string) string) *policy.Pod {
 	return &pod
 }
 
+// brokersPod is podOf for who asks for tokens: where nothing is said, there is
+// nothing to take from the pod, and a policy that wants to is wrong.
+func brokersPod(getenv func(string) string) *policy.Pod {
+	if pod := podOf(getenv); pod != nil {
+		return pod
+	}
+	return new(policy.Pod)
+}
+
 // startPolicy reads what a broker starts with: its policy, of a file or, without
 // one, as the environment made it, under its ceiling. A
 // policy that is wrong ends the start; a ceiling that is wrong, or not there,
 // lets nothing through until it is mended, which ceilingErr says.
 func startPolicy(path string, made []byte, ceiling string, getenv func(string) string) (p *policy.Policy, w *policyWatch, ceilingErr, err error) {
-	w = &policyWatch{policy: fileWatch{path: path}, ceiling: fileWatch{path: ceiling}}
-	if w.options.Pod = podOf(getenv); w.options.Pod == nil {
-		w.options.Pod = new(policy.Pod) // a broker makes nothing up
-	}
+	w = &policyWatch{policy: fileWatch{path: path}, ceiling: fileWatch{path: ceiling}, options: policy.Options{Pod: brokersPod(getenv)}}
 	if ceiling != "" {
 		w.options.Ceiling = new(policy.Ceiling)
 		var read *policy.Ceiling
@@ -51,11 +57,8 @@ func startPolicy(path string, made []byte, ceiling string, getenv func(string) s
 	} else {
 		p, w.policy.applied, err = parsePolicy(path, w.options)
 	}
-	if problems, ok := errors.AsType[policy.Problems](err); ok {
-		err = problemsFailure(problems)
-	}
 	w.inForce = w.policy.applied
-	return p, w, ceilingErr, err
+	return p, w, ceilingErr, listed(err)
 }
 
 // readCeiling reads a ceiling for a look at it. Its error lists every problem.
@@ -67,19 +70,30 @@ func readCeiling(path string) (*policy.Ceiling, error) {
 	return policy.ParseCeiling(path, data)
 }
 
-// readPolicy reads a policy under a ceiling; "" for none. Its error lists every
-// problem.
+// readPolicy reads a policy under a ceiling, "" for none, to look at it: see
+// podOf. Its error lists every problem.
 func readPolicy(path, ceiling string) (*policy.Policy, []byte, error) {
-	p, data, err := parsePolicyUnder(path, ceiling)
+	p, data, err := parsePolicyUnder(path, ceiling, podOf(os.Getenv))
+	return p, data, listed(err)
+}
+
+// readBrokersPolicy is readPolicy for who asks for tokens: see brokersPod.
+func readBrokersPolicy(path, ceiling string) (*policy.Policy, error) {
+	p, _, err := parsePolicyUnder(path, ceiling, brokersPod(os.Getenv))
+	return p, listed(err)
+}
+
+// listed makes the error that lists them of a policy's problems.
+func listed(err error) error {
 	if problems, ok := errors.AsType[policy.Problems](err); ok {
-		return nil, nil, problemsFailure(problems)
+		return problemsFailure(problems)
 	}
-	return p, data, err
+	return err
 }
 
 // parsePolicyUnder returns what is wrong with either file as policy.Problems.
-func parsePolicyUnder(path, ceiling string) (*policy.Policy, []byte, error) {
-	options := policy.Options{Pod: podOf(os.Getenv)}
+func parsePolicyUnder(path, ceiling string, pod *policy.Pod) (*policy.Policy, []byte, error) {
+	options := policy.Options{Pod: pod}
 	if ceiling != "" {
 		var err error
 		if options.Ceiling, err = readCeiling(ceiling); err != nil {
