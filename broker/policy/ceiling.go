@@ -124,10 +124,12 @@ func (r *reader) ceiling(c *Ceiling, fields map[string]place) {
 		r.problem(fields["clouds"], "the cloud custom is any server at all without authorities", "add authorities: [https://<host>[:<port>]]")
 	}
 	for _, item := range r.members(fields["tenants"]) {
-		c.tenants = append(c.tenants, r.tenant(item))
+		c.tenants = append(c.tenants, r.tenantName(item)) // a pod names none here
 	}
 	c.clientIDs = r.guids(r.members(fields["clientIDs"]), clientIDHint)
-	c.apiHosts = r.words(fields["apiHosts"], hostForm, "a host, with its port where it is not 443")
+	for _, host := range r.words(fields["apiHosts"], hostForm, "a host, with its port where it is not 443") {
+		c.apiHosts = append(c.apiHosts, strings.TrimSuffix(host, ":443")) // as in apiHost
+	}
 	c.allow = r.atMost(fields["allow"], clouds)
 	c.forUser = c.allow
 	if at := fields["onBehalfOf"]; at.present() {

@@ -170,6 +170,10 @@ func (r *reader) tenant(at place) string {
 	if isFromPod(at) {
 		return r.podValue(at, r.pod().TenantID, "the service account with azure.workload.identity/tenant-id", nil)
 	}
+	return r.tenantName(at)
+}
+
+func (r *reader) tenantName(at place) string {
 	text, ok := r.text(at)
 	if !ok {
 		return ""
