@@ -56,6 +56,9 @@ var lowerGUID = patternOf(guid.Pattern)
 // podValue takes a value from the pod. It is the word of whoever wrote the pod's
 // annotations, so it has to be a GUID, and one of permitted unless that is empty.
 func (r *reader) podValue(at place, value, annotation string, permitted []string) string {
+	if _, ok := r.text(at); !ok {
+		return "" // it says pod in a way that is refused everywhere
+	}
 	pod := r.options.Pod
 	if pod == nil {
 		r.warning(at, "the pod says what this is, and there is no pod here", "check it in the pod too, as an init container")

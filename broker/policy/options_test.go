@@ -87,6 +87,9 @@ func TestFromPodRefused(t *testing.T) {
 		"the blueprint":         {func(*policy.Pod) {}, strings.Replace(ofThePod, "podIDs: [a1111111-2222-3333-4444-555555555555]", "podIDs: [a1111111-2222-3333-4444-555555555555, "+blueprintID+"]", 1), "this is the blueprint"},
 		"podIDs for nothing":    {func(*policy.Pod) {}, strings.Replace(ofThePod, "clientID: pod", "clientID: "+billingID, 1), "podIDs goes with an id that the pod says only"},
 		"podIDs beside agentID": {func(*policy.Pod) {}, strings.Replace(ofThePod, "agentID: pod", "agentID: "+agentOne, 1), "podIDs goes with an id that the pod says only"},
+		"a tag":                 {func(*policy.Pod) {}, strings.Replace(ofThePod, "tenant: pod", "tenant: !!str pod", 1), "the YAML tag"},
+		"an anchor":             {func(*policy.Pod) {}, strings.Replace(ofThePod, "clientID: pod", "clientID: &id pod", 1), "anchors and aliases are refused"},
+		"an escape":             {func(*policy.Pod) {}, strings.Replace(ofThePod, "agentID: pod", `agentID: "p\x6fd"`, 1), "YAML escapes are refused"},
 		"an empty list":         {func(*policy.Pod) {}, strings.Replace(ofThePod, "podIDs: [a1111111-2222-3333-4444-555555555555]", "podIDs: []", 1), "the list is empty"},
 	} {
 		pod := good

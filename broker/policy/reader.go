@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -47,6 +48,7 @@ type reader struct {
 	data     []byte
 	options  Options
 	lines    [][]byte // of data
+	cursor   cursor   // in lines
 	problems Problems
 	warnings []Problem
 
@@ -218,13 +220,34 @@ func (r *reader) literal(at place) bool {
 	if at.node.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) == 0 {
 		return true
 	}
-	// Columns count characters, so the value is not before that byte.
-	line := r.lines[at.node.Line-1]
-	if bytes.Contains(line[min(at.node.Column, len(line)):], []byte(at.node.Value)) {
+	// Right behind its quotation mark: elsewhere on the line it may be a comment.
+	if bytes.HasPrefix(r.textAt(at.node.Line, at.node.Column+1), []byte(at.node.Value)) {
 		return true
 	}
 	r.problem(at, "YAML escapes are refused", "write "+quote(at.node.Value)+" on one line without escapes, so that a search of the file finds it")
 	return false
+}
+
+// cursor is a character of the file: columns count characters from 1, offset is the
+// byte of its line. The zero cursor is nowhere.
+type cursor struct{ line, column, offset int }
+
+// textAt returns the rest of a line from a column on. It goes there from where it was
+// last, as a file may be one line.
+func (r *reader) textAt(line, column int) []byte {
+	text, c := r.lines[line-1], &r.cursor
+	if c.line != line {
+		*c = cursor{line, 1, 0}
+	}
+	for c.column < column && c.offset < len(text) {
+		_, size := utf8.DecodeRune(text[c.offset:])
+		c.column, c.offset = c.column+1, c.offset+size
+	}
+	for c.column > column {
+		_, size := utf8.DecodeLastRune(text[:c.offset])
+		c.column, c.offset = c.column-1, c.offset-size
+	}
+	return text[c.offset:]
 }
 
 var kindNames = map[yaml.Kind]string{

@@ -26,7 +26,7 @@ func (r *reader) document() (root *yaml.Node, ok bool) {
 	if !r.visible() {
 		return nil, false
 	}
-	r.lines = bytes.Split(r.data, []byte("\n"))
+	r.lines = bytes.Split(bytes.TrimPrefix(r.data, []byte("\ufeff")), []byte("\n")) // columns do not count the mark of the encoding
 	decoder := yaml.NewDecoder(bytes.NewReader(r.data))
 	var first, second yaml.Node
 	switch err := decode(decoder, &first); {
