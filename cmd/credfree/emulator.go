@@ -247,5 +247,11 @@ func anyProcess() string {
 `, time.Now().AddDate(1, 0, 0).Format(time.DateOnly), os.Getuid(), entratest.DemoFrontendClientID)
 }
 
-// quoteYAML writes a path as a single-quoted YAML scalar.
-func quoteYAML(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+// quoteYAML writes a path as a quoted YAML scalar, where it can without an escape:
+// a policy has none.
+func quoteYAML(s string) string {
+	if strings.Contains(s, "'") && !strings.ContainsAny(s, `"\`) {
+		return `"` + s + `"`
+	}
+	return "'" + strings.ReplaceAll(s, "'", "''") + "'"
+}
