@@ -35,9 +35,9 @@ var (
 func (r *reader) readRoles(entries []entry, cloud *Cloud) map[string][]string {
 	roles := make(map[string][]string, len(entries))
 	for _, e := range entries {
-		before := len(r.problems)
+		before := r.found
 		roles[e.name], _ = r.scopes(e.value, cloud)
-		if len(roles[e.name]) == 0 && len(r.problems) == before {
+		if len(roles[e.name]) == 0 && r.found == before {
 			r.problem(e.value, "the role has no scopes", "list its scopes, or remove it")
 		}
 	}

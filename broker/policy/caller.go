@@ -29,7 +29,7 @@ var (
 // caller reads one way to recognise an agent.
 func (r *reader) caller(at place, strict bool) (Caller, callerPlaces, bool) {
 	places := callerPlaces{caller: at}
-	problems := len(r.problems)
+	problems := r.found
 	fields, ok := r.fields(at, &callerForm)
 	if !ok {
 		return Caller{}, places, false
@@ -44,7 +44,7 @@ func (r *reader) caller(at place, strict bool) (Caller, callerPlaces, bool) {
 		r.problem(fields["uids"], "beside tcp, uids has no effect", "move it into tcp: {tcp: {uids: [...]}}")
 	case tcp.present():
 		return r.tcpCaller(places, tcp, strict)
-	case len(r.problems) == problems: // else one of the unknown fields was meant
+	case r.found == problems: // else one of the unknown fields was meant
 		r.problem(at, "the caller names neither a socket nor tcp", "write {socket: <name>.sock} or {tcp: {uids: [<uid>]}}")
 	}
 	return Caller{}, places, false
@@ -75,7 +75,7 @@ func (r *reader) socketCaller(places callerPlaces, socket, uids place) (Caller, 
 }
 
 func (r *reader) tcpCaller(places callerPlaces, tcp place, strict bool) (Caller, callerPlaces, bool) {
-	problems := len(r.problems)
+	problems := r.found
 	fields, ok := r.fields(tcp, &tcpForm)
 	if !ok {
 		return Caller{}, places, false
@@ -90,7 +90,7 @@ func (r *reader) tcpCaller(places callerPlaces, tcp place, strict bool) (Caller,
 	}
 	anyone, okAny := r.boolean(places.any)
 	caller.Any = anyone
-	if !okUIDs || !okKey || !okAny || len(r.problems) > problems {
+	if !okUIDs || !okKey || !okAny || r.found > problems {
 		return caller, places, false
 	}
 	switch restricted := len(uids) > 0 || caller.KeyFile != ""; {
@@ -116,9 +116,9 @@ func (r *reader) uids(at place, places *callerPlaces) ([]uint32, bool) {
 		return nil, true
 	}
 	places.uidList = at
-	problems := len(r.problems)
+	problems := r.found
 	items := r.items(at)
-	if len(items) == 0 && len(r.problems) == problems {
+	if len(items) == 0 && r.found == problems {
 		r.problem(at, "the list is empty", "list the uids of the agent, or remove the field")
 	}
 	var uids []uint32
@@ -130,5 +130,5 @@ func (r *reader) uids(at place, places *callerPlaces) ([]uint32, bool) {
 		uids = append(uids, uid)
 	}
 	places.uids = items
-	return uids, len(r.problems) == problems
+	return uids, r.found == problems
 }

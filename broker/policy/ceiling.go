@@ -102,9 +102,8 @@ func ParseCeiling(name string, data []byte) (*Ceiling, error) {
 			r.ceiling(c, fields)
 		}
 	}
-	if len(r.problems) > 0 {
-		sortProblems(r.problems)
-		return nil, r.problems
+	if err := r.failure(); err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(data)
 	c.Revision, c.valid = hex.EncodeToString(sum[:])[:12], true

@@ -149,7 +149,7 @@ func (r *reader) identity(e entry, tenant string, sources []string) Identity {
 	if kind, at, ok := r.kind(e.value, &identityForm, "the identity", "what it is"); ok {
 		members = r.identityOf(&identity, kind, at, members, sources)
 	}
-	if len(r.problems) == 0 {
+	if r.found == 0 {
 		r.warnIdentity(identity, e.key)
 	}
 	r.choices[e.name] = choice{

@@ -11,7 +11,7 @@ import (
 
 // Parse reads a policy file. name is the file's name: it stands in messages,
 // and relative paths in the file are relative to its folder. The error is a
-// Problems with everything that is wrong; only a file that is not YAML at all
+// Problems with everything that is wrong, the first 500 of it; only a file that is not YAML at all
 // is not looked at any further.
 func Parse(name string, data []byte) (*Policy, error) {
 	return newReader(name, data).parse()
@@ -26,9 +26,8 @@ func (r *reader) parse() (*Policy, error) {
 	if root, ok := r.document(); ok {
 		p = r.policy(root)
 	}
-	if len(r.problems) > 0 {
-		sortProblems(r.problems)
-		return nil, r.problems
+	if err := r.failure(); err != nil {
+		return nil, err
 	}
 	sortProblems(r.warnings)
 	p.Warnings, p.FromPod, p.ceiling = r.warnings, r.fromPod, r.options.Ceiling
@@ -76,7 +75,7 @@ func (r *reader) policy(root *yaml.Node) *Policy {
 	p := &Policy{Tenant: r.tenant(fields["tenant"]), Cloud: r.cloud(fields), Audit: r.mode(fields["mode"], false)}
 	p.Strict, _ = r.boolean(fields["strict"])
 	p.Recording = r.recording(fields)
-	if at := fields["cloud"].or(at); len(r.problems) == 0 {
+	if at := fields["cloud"].or(at); r.found == 0 {
 		r.warnCloud(&p.Cloud, at)
 	}
 

@@ -31,7 +31,8 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Problems is the error of Parse: all problems of one file, sorted by line.
+// Problems is the error of Parse: the problems of one file, sorted by line; of more
+// than 500 the last one says how many are left out.
 type Problems []Problem
 
 // Error returns all problems, each followed by a line with its hint.

@@ -141,3 +141,15 @@ credfree.yaml:3:8: cloud: there is no cloud "publik"
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestManyProblems: what is wrong with a file stays readable, and small enough for the
+// answer of a webhook, whatever is in the file.
+func TestManyProblems(t *testing.T) {
+	problems, _ := problemsOf(t, []byte(head+"roles: {a: ["+strings.Repeat("x,", 400_000)+"]}\nagents: {a: {identity: app, allow: {roles: [b]}}}\n"))
+	if got := len(problems.Error()); len(problems) != 501 || got > 1<<17 {
+		t.Errorf("got %d problems in %d bytes, want the first 500 and how many more there are", len(problems), got)
+	}
+	if got, want := problems[500].String(), "/etc/credfree/credfree.yaml: 399501 more problems"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -49,7 +49,8 @@ type reader struct {
 	options  Options
 	lines    [][]byte // of data
 	cursor   cursor   // in lines
-	problems Problems
+	problems Problems // the first of them
+	found    int      // how many there are
 	warnings []Problem
 
 	identities, roles, apis []string          // names that can be referred to, sorted
@@ -62,11 +63,33 @@ type reader struct {
 
 // whole reports a problem that belongs to no value.
 func (r *reader) whole(line, column int, message, hint string) {
-	r.problems = append(r.problems, Problem{File: r.file, Line: line, Column: column, Message: message, Hint: hint})
+	r.add(Problem{File: r.file, Line: line, Column: column, Message: message, Hint: hint})
 }
 
 func (r *reader) problem(at place, message, hint string) {
-	r.problems = append(r.problems, r.at(at, message, hint))
+	r.add(r.at(at, message, hint))
+}
+
+// maxProblems are far more than people mend before they look again. A file has room
+// for hundreds of thousands, which no log and no answer of a webhook can hold.
+const maxProblems = 500
+
+func (r *reader) add(p Problem) {
+	if r.found++; r.found <= maxProblems {
+		r.problems = append(r.problems, p)
+	}
+}
+
+// failure returns the problems, or nil when there are none.
+func (r *reader) failure() error {
+	if r.found == 0 {
+		return nil
+	}
+	sortProblems(r.problems)
+	if more := r.found - len(r.problems); more > 0 {
+		r.problems = append(r.problems, Problem{File: r.file, Message: fmt.Sprintf("%d more problems", more), Hint: "mend these first"})
+	}
+	return r.problems
 }
 
 func (r *reader) warning(at place, message, hint string) {
@@ -105,7 +128,7 @@ func (r *reader) fields(at place, f *form) (map[string]place, bool) {
 // kind reads a mapping with exactly one of the fields of f. what is the mapping
 // in a message, and lacks what a mapping without fields leaves open.
 func (r *reader) kind(at place, f *form, what, lacks string) (name string, value place, ok bool) {
-	before := len(r.problems)
+	before := r.found
 	fields, ok := r.fields(at, f)
 	if !ok {
 		return "", place{}, false
@@ -116,7 +139,7 @@ func (r *reader) kind(at place, f *form, what, lacks string) (name string, value
 		return kinds[0], fields[kinds[0]], true
 	case len(kinds) > 1:
 		r.problem(at, what+" has "+strings.Join(kinds, " and ")+"; it can have one of them", "keep one, and write one of its own for each other")
-	case len(r.problems) == before: // else a kind that nobody knows has been reported
+	case r.found == before: // else a kind that nobody knows has been reported
 		r.problem(at, what+" does not say "+lacks, "add one of "+strings.Join(f.known(), ", "))
 	}
 	return "", place{}, false

@@ -147,11 +147,11 @@ func (r *reader) execSource(at place) *ExecSource {
 	fields, _ := r.fields(at, &execForm)
 	source := &ExecSource{}
 	if at := fields["command"]; at.present() {
-		before := len(r.problems)
+		before := r.found
 		var places []place
 		source.Command, places = r.texts(at)
 		switch {
-		case len(r.problems) > before:
+		case r.found > before:
 		case len(places) == 0:
 			r.problem(at, "there is no command", "write [/path/of/the/program, argument]")
 		case !filepath.IsAbs(source.Command[0]):

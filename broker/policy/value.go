@@ -92,9 +92,9 @@ func (r *reader) guids(items []place, hint string) []string {
 
 // members reads a sequence that must not be empty.
 func (r *reader) members(at place) []place {
-	before := len(r.problems)
+	before := r.found
 	items := r.items(at)
-	if at.present() && len(items) == 0 && len(r.problems) == before {
+	if at.present() && len(items) == 0 && r.found == before {
 		r.problem(at, "the list is empty", "list what is meant, or remove the field")
 	}
 	return items
