@@ -12,15 +12,16 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxFileBytes is far above any policy that people can review, and low enough
-// that no file can keep the parser busy.
-const maxFileBytes = 1 << 20
+// MaxFileBytes is the size of the largest file that Parse and ParseCeiling take: far
+// above any policy that people can review, and low enough that no file can keep the
+// parser busy.
+const MaxFileBytes = 1 << 20
 
 // document returns the root of the one YAML document in data, or reports why
 // there is none.
 func (r *reader) document() (root *yaml.Node, ok bool) {
-	if len(r.data) > maxFileBytes {
-		r.whole(0, 0, fmt.Sprintf("the file has %d bytes; the limit is %d", len(r.data), maxFileBytes), "split the policy among several brokers")
+	if len(r.data) > MaxFileBytes {
+		r.whole(0, 0, fmt.Sprintf("the file is too large: the limit is %d bytes", MaxFileBytes), "split the policy among several brokers")
 		return nil, false
 	}
 	if !r.visible() {

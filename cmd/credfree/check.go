@@ -121,12 +121,23 @@ func checkEnvironment(c *cli.Context, std stdio) error {
 
 // parsePolicy returns what is wrong with the file as policy.Problems.
 func parsePolicy(path string, options policy.Options) (*policy.Policy, []byte, error) {
-	data, err := os.ReadFile(path)
+	data, err := readDocument(path)
 	if err != nil {
 		return nil, nil, fail(exitError, fmt.Errorf("the policy cannot be read: %w", err), policyHint(err))
 	}
 	p, err := policy.ParseWith(path, data, options)
 	return p, data, err
+}
+
+// readDocument reads a policy or a ceiling, and no more of it than shows that it is
+// too large.
+func readDocument(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, policy.MaxFileBytes+1))
 }
 
 // policyHint says what to do about a policy that cannot be read.

@@ -42,7 +42,7 @@ func startPolicy(path string, made []byte, ceiling string, getenv func(string) s
 	if ceiling != "" {
 		w.options.Ceiling = new(policy.Ceiling)
 		var read *policy.Ceiling
-		if w.ceiling.applied, ceilingErr = os.ReadFile(ceiling); ceilingErr == nil {
+		if w.ceiling.applied, ceilingErr = readDocument(ceiling); ceilingErr == nil {
 			read, ceilingErr = policy.ParseCeiling(ceiling, w.ceiling.applied)
 		} else {
 			w.ceiling.missing = true
@@ -63,7 +63,7 @@ func startPolicy(path string, made []byte, ceiling string, getenv func(string) s
 
 // readCeiling reads a ceiling for a look at it. Its error lists every problem.
 func readCeiling(path string) (*policy.Ceiling, error) {
-	data, err := os.ReadFile(path)
+	data, err := readDocument(path)
 	if err != nil {
 		return nil, fail(exitError, fmt.Errorf("the ceiling cannot be read: %w", err), "name it with --ceiling FILE")
 	}

@@ -79,7 +79,7 @@ func (w *fileWatch) look() (data []byte, err error) {
 	}
 	at := w.settled
 	w.settled = false
-	data, err = os.ReadFile(w.path)
+	data, err = readDocument(w.path)
 	if err != nil {
 		if w.missing && !at {
 			err = nil
@@ -125,7 +125,7 @@ func (w *policyWatch) look(s *service) {
 	}
 	data, err := w.policy.look()
 	if err != nil {
-		s.reloadFailed(err, "put the policy file back: until then the last one stays in force")
+		s.reloadFailed(err, unreadableHint(err)+": until then the last one stays in force")
 		return
 	}
 	if data == nil {
@@ -146,6 +146,14 @@ func (w *policyWatch) look(s *service) {
 	}
 	w.policy.waiting, w.inForce = false, data
 	s.reloadApplied(before)
+}
+
+// unreadableHint says what to do about a policy file that was read before.
+func unreadableHint(err error) string {
+	if errors.Is(err, os.ErrPermission) {
+		return policyHint(err)
+	}
+	return "put the policy file back"
 }
 
 func (w *policyWatch) parse(data []byte) (*policy.Policy, error) {
