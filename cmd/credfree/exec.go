@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -113,7 +114,7 @@ func command(c *cli.Context, std stdio) (*exec.Cmd, error) {
 	path, err := exec.LookPath(c.Args().First())
 	if err != nil {
 		code := exitNotFound
-		if errors.Is(err, os.ErrPermission) {
+		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EISDIR) {
 			code = exitNotStarted
 		}
 		return nil, fail(code, fmt.Errorf("the command cannot be run: %w", err), "give its path, or add its folder to PATH")
