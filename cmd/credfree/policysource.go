@@ -45,7 +45,7 @@ func startPolicy(path string, made []byte, ceiling string, getenv func(string) s
 		if w.ceiling.applied, ceilingErr = readDocument(ceiling); ceilingErr == nil {
 			read, ceilingErr = policy.ParseCeiling(ceiling, w.ceiling.applied)
 		} else {
-			w.ceiling.missing = true
+			w.ceiling.unread = ceilingErr.Error()
 		}
 		if ceilingErr == nil {
 			w.options.Ceiling = read

@@ -47,3 +47,23 @@ func TestUnreadableHint(t *testing.T) {
 		}
 	}
 }
+
+// What keeps a file from being read is said once, and again when it is something else.
+func TestWhyAFileCannotBeRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "credfree.yaml")
+	watch := fileWatch{path: path, applied: []byte("version: 1\n")}
+	for _, want := range []string{"no such file", "", "is a directory", ""} {
+		if want == "is a directory" {
+			check(t, os.Mkdir(path, 0o700))
+		}
+		data, err := watch.look()
+		if data != nil || (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("got %q and %v, want %q", data, err, want)
+		}
+	}
+	check(t, os.Remove(path))
+	check(t, os.WriteFile(path, []byte("version: 1\n"), 0o600))
+	if data, err := watch.look(); string(data) != "version: 1\n" || err != nil {
+		t.Errorf("got %q and %v, want the file that is back", data, err)
+	}
+}

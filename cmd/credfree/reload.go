@@ -64,14 +64,14 @@ type fileWatch struct {
 	path    string
 	applied []byte // last content that was tried
 	seen    []byte // content at the last look, when that was another
-	missing bool
-	settled bool // do not wait for a second look
-	waiting bool // applied is valid and could not be put in force: it is tried again
+	unread  string // why it could not be read at the last look; "" when it could
+	settled bool   // do not wait for a second look
+	waiting bool   // applied is valid and could not be put in force: it is tried again
 	why     error
 }
 
-// look returns the content that is to be tried, if there is any, and an error once when
-// the file cannot be read. A pipe has said what it had to say at the start,
+// look returns the content that is to be tried, if there is any, and an error when
+// the file cannot be read, once for each reason. A pipe has said what it had to say at the start,
 // and opening it again could take for ever.
 func (w *fileWatch) look() (data []byte, err error) {
 	if info, err := os.Stat(w.path); err == nil && info.Mode()&(os.ModeNamedPipe|os.ModeCharDevice) != 0 {
@@ -81,15 +81,16 @@ func (w *fileWatch) look() (data []byte, err error) {
 	w.settled = false
 	data, err = readDocument(w.path)
 	if err != nil {
-		if w.missing && !at {
+		again := w.unread == err.Error() && !at
+		w.unread, w.seen, w.waiting = err.Error(), nil, false
+		if again {
 			err = nil
 		}
-		w.missing, w.seen, w.waiting = true, nil, false
 		return nil, err
 	}
 	same := bytes.Equal(data, w.applied)
 	switch {
-	case same && !w.missing && !at:
+	case same && w.unread == "" && !at:
 		if w.seen = nil; w.waiting {
 			return data, nil
 		}
@@ -98,7 +99,7 @@ func (w *fileWatch) look() (data []byte, err error) {
 		w.seen = data
 		return nil, nil
 	}
-	w.applied, w.seen, w.missing, w.waiting = data, nil, false, false
+	w.applied, w.seen, w.unread, w.waiting = data, nil, "", false
 	return data, nil
 }
 
