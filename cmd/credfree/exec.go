@@ -163,7 +163,7 @@ func newExecService(cfg serviceConfig, played part, key string) (*service, error
 	if played.keyFile != "" {
 		s.rules.Keys = peer.NewKeys([]string{played.keyFile})
 	}
-	s.agents.Handler = &commandDoor{key: key, keyFile: played.keyFile, broker: s.broker, doors: s.agents.Handler}
+	s.agents.Handler = &commandDoor{key: key, keyFile: played.keyFile, keys: s.rules.Keys, broker: s.broker, doors: s.agents.Handler}
 	agents, err := peer.ListenLoopback(anyPort)
 	if err != nil {
 		return nil, errors.Join(err, s.rules.close(nil))

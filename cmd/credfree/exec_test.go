@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
 )
 
@@ -92,7 +93,7 @@ func TestCommandDoor(t *testing.T) {
 	var seen *http.Request
 	doors := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r })
 	byUID := &commandDoor{key: key, broker: r.broker, doors: doors}
-	byKey := &commandDoor{key: key, keyFile: agentKey, broker: r.broker, doors: doors}
+	byKey := &commandDoor{key: key, keyFile: agentKey, keys: peer.NewKeys([]string{agentKey}), broker: r.broker, doors: doors}
 	type headers = map[string]string
 	for name, test := range map[string]struct {
 		door   *commandDoor
@@ -166,14 +167,20 @@ func TestCommandDoor(t *testing.T) {
 func TestCommandDoorWithoutTheAgentsKey(t *testing.T) {
 	r := startService(t, func(string) string { return anyProcess() })
 	const key = "the-key-of-the-command"
-	door := &commandDoor{key: key, keyFile: filepath.Join(t.TempDir(), "none"), broker: r.broker, doors: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		t.Error("it is let in")
-	})}
-	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/msi/token", nil)
-	req.Header.Set("X-Identity-Header", key)
-	answer := httptest.NewRecorder()
-	if door.ServeHTTP(answer, req); answer.Code != http.StatusUnauthorized || !strings.Contains(answer.Body.String(), "key file") {
-		t.Errorf("got %d %s, want 401", answer.Code, answer.Body)
+	for name, content := range map[string]string{"none": "", "empty": " \n", "no key": "none\n", "short": "a-short-key"} {
+		keyFile := filepath.Join(t.TempDir(), name)
+		if content != "" {
+			check(t, os.WriteFile(keyFile, []byte(content), 0o600))
+		}
+		door := &commandDoor{key: key, keyFile: keyFile, keys: peer.NewKeys([]string{keyFile}), broker: r.broker, doors: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			t.Errorf("%s: it is let in", name)
+		})}
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/msi/token", nil)
+		req.Header.Set("X-Identity-Header", key)
+		answer := httptest.NewRecorder()
+		if door.ServeHTTP(answer, req); answer.Code != http.StatusUnauthorized || !strings.Contains(answer.Body.String(), "key file") {
+			t.Errorf("%s: got %d %s, want 401", name, answer.Code, answer.Body)
+		}
 	}
 }
 

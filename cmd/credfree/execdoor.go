@@ -17,6 +17,7 @@ import (
 	"github.com/credfree/credfree/broker"
 	"github.com/credfree/credfree/broker/client"
 	"github.com/credfree/credfree/broker/localapi"
+	"github.com/credfree/credfree/broker/peer"
 	"github.com/credfree/credfree/broker/policy"
 )
 
@@ -26,7 +27,8 @@ import (
 // concurrent use.
 type commandDoor struct {
 	key     string
-	keyFile string // of the agent's caller; "" when the kernel vouches for it
+	keyFile string     // of the agent's caller; "" when the kernel vouches for it
+	keys    *peer.Keys // with that of keyFile
 	broker  *broker.Broker
 	doors   http.Handler
 }
@@ -49,9 +51,9 @@ func (d *commandDoor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case d.keyFile != "":
 		key, err := os.ReadFile(d.keyFile)
-		if err != nil {
-			// Without it the request would be that of whoever has this uid.
-			d.refuse(w, r, "the agent's key file cannot be read: put it back")
+		if _, ok := d.keys.Match(string(key)); err != nil || !ok {
+			// Without a key the request would be that of whoever has this uid.
+			d.refuse(w, r, "the agent's key file cannot be read, or holds no key that is one: put it back")
 			return
 		}
 		inner.Header.Set("X-Identity-Header", strings.TrimSpace(string(key)))
