@@ -178,15 +178,18 @@ func (c *Client) Token(ctx context.Context, req TokenRequest) (Token, error) {
 	}
 	httpReq.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if c.cfg.KeyFile != "" {
-		key, err := os.ReadFile(c.cfg.KeyFile)
+		text, err := os.ReadFile(c.cfg.KeyFile)
+		key := strings.TrimSpace(string(text))
+		if err == nil && key == "" { // the caller would be whoever has its uid
+			err = &os.PathError{Op: "read", Path: c.cfg.KeyFile, Err: errors.New("it is empty")}
+		}
 		if err != nil {
 			return Token{}, fmt.Errorf("reading the agent's key: %w", err)
 		}
-		text := strings.TrimSpace(string(key))
-		if strings.ContainsFunc(text, unicode.IsControl) { // net/http would not send it, as if nobody answered
+		if strings.ContainsFunc(key, unicode.IsControl) { // net/http would not send it, as if nobody answered
 			return Token{}, fmt.Errorf("reading the agent's key: %s holds more than one line", c.cfg.KeyFile)
 		}
-		httpReq.Header.Set("Authorization", "Bearer "+text)
+		httpReq.Header.Set("Authorization", "Bearer "+key)
 	}
 	return c.send(httpReq)
 }

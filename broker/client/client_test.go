@@ -145,6 +145,13 @@ func TestNobodyThere(t *testing.T) {
 	if _, ok := errors.AsType[*client.UnreachableError](err); ok || err == nil || !strings.Contains(err.Error(), lines) || strings.Contains(err.Error(), "# the") {
 		t.Errorf("got %v, want an error about the key file without its content", err)
 	}
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(t, client.Config{KeyFile: empty}); err == nil || !strings.Contains(err.Error(), "it is empty") {
+		t.Errorf("got %v, want an error about the key: without it the broker may take the caller for another agent", err)
+	}
 	for _, url := range []string{"https://127.0.0.1", "ftp://x", "127.0.0.1:7400", "http://user@x", "http://x?y=z"} {
 		if _, err := client.New(client.Config{URL: url}); err == nil {
 			t.Errorf("URL %q was accepted", url)
