@@ -55,7 +55,7 @@ func (d *doctor) credential(m fleetMember, a workload.Assertion) *federatedCrede
 		Page: credentialPage, tenant: m.Tenant, resource: d.policy.Cloud.Resources["graph"],
 	}
 	if c.resource == "" {
-		c.resource = "https://graph.microsoft.com"
+		c.resource = "https://<Microsoft Graph of " + d.policy.Cloud.Name + ">"
 	}
 	switch {
 	case m.Application != nil:

@@ -111,7 +111,7 @@ resource credential 'Microsoft.Graph/applications/federatedIdentityCredentials@v
 // A blueprint is addressed as one, whichever of its agents needs it.
 func TestDoctorCredentialOfBlueprint(t *testing.T) {
 	t.Parallel()
-	d := doctor{policy: &policy.Policy{Cloud: policy.Cloud{Audience: "api://AzureADTokenExchange"}}}
+	d := doctor{policy: &policy.Policy{Cloud: policy.Cloud{Audience: "api://AzureADTokenExchange", Resources: map[string]string{"graph": "https://graph.microsoft.com"}}}}
 	for _, identity := range []policy.Identity{
 		{Agent: &policy.AgentIdentity{BlueprintID: "b1e9", AgentIDs: []string{"a9e4"}}},
 		{AgentUser: &policy.AgentUser{BlueprintID: "b1e9", AgentID: "a9e4", Users: []policy.AgentUserName{{Username: "u@x"}}}},
@@ -136,5 +136,24 @@ func TestDoctorCredentialOfOddSubject(t *testing.T) {
 	c.writeText(&text)
 	if strings.ContainsRune(text.String(), '\x1b') {
 		t.Errorf("an escape character is printed: %q", text.String())
+	}
+}
+
+// Where it is not known which Microsoft Graph is the cloud's, that of another cloud is
+// not named in its place.
+func TestDoctorKnowsNoGraph(t *testing.T) {
+	t.Parallel()
+	p, err := policy.Parse("policy.yaml", []byte(`version: 1
+tenant: 5f0c7d52-6d5e-4d0f-9c64-3b8f7a1e2d10
+cloud: bleu
+audience: api://TokenExchange
+sources: {pod: {file: {path: /t}}}
+identities: {one: {agent: {blueprintID: a1d4c0de-0000-4000-8000-00000000a9e7, agentID: b1d4c0de-0000-4000-8000-00000000a9e7, source: pod}}}
+`))
+	check(t, err)
+	d := doctor{policy: p}
+	got := d.credential(membersOf("one", p.Identities["one"])[0], workload.Assertion{Issuer: "https://i", Subject: "s"})
+	if strings.Contains(got.Graph.URL+got.Az, "graph.microsoft.com") || !strings.HasPrefix(got.Graph.URL, "https://<Microsoft Graph of bleu>/v1.0/applications(") {
+		t.Errorf("got %s and %s", got.Graph.URL, got.Az)
 	}
 }
