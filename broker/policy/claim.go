@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"path"
+	"strings"
 )
 
 // claims finds callers that the same peer could match. Two of them are a
@@ -13,7 +14,7 @@ type claims struct {
 	granted callers
 
 	owners   map[string]owner   // by what is claimed
-	sockets  map[string][]owner // by base name
+	sockets  map[string][]owner // by base name without .sock
 	any      *owner             // of any: true
 	firstUID *owner             // any claim of a uid without a key
 }
@@ -48,16 +49,19 @@ func (c *claims) add(a *Agent, caller Caller, places callerPlaces) {
 
 // addSocket lets nobody else claim the same socket, not even with other uids:
 // one socket has one owner on disk, and one agent. A bare name may turn out to
-// be in the folder of an absolute path.
+// be in the folder of an absolute path, or in that of the same name with .sock
+// behind it, where each socket has a folder (serve --socket-folders).
 func (c *claims) addSocket(m match, socket string, at place) {
 	base := path.Base(socket)
-	for _, other := range c.sockets[base] {
-		if other.socket == socket || other.socket == base || socket == base {
+	folder := strings.TrimSuffix(base, ".sock")
+	for _, other := range c.sockets[folder] {
+		bare, otherBare := socket == base, other.socket == path.Base(other.socket)
+		if other.socket == socket || bare && otherBare || (bare || otherBare) && path.Base(other.socket) == base {
 			c.conflict("socket "+quote(socket), m, at, other)
 			return
 		}
 	}
-	c.sockets[base] = append(c.sockets[base], owner{m.agent.Name, at.node.Line, socket})
+	c.sockets[folder] = append(c.sockets[folder], owner{m.agent.Name, at.node.Line, socket})
 	c.granted.sockets[socket] = m
 }
 
