@@ -268,16 +268,23 @@ func TestSessionsThatEndBeforeTheExchange(t *testing.T) {
 	})
 }
 
-// A machine that sleeps has a wall clock that goes on, and a monotonic one that does
-// not: what ends by the one is over, although the other says that it has just begun.
-func TestWhatEndsWhileTheMachineSleeps(t *testing.T) {
-	var slept atomic.Int64
+// newSleeper is a world whose machine has slept for so long.
+func newSleeper(t *testing.T, slept *atomic.Int64) *world {
+	t.Helper()
 	now := func() time.Time { return asleep(time.Duration(slept.Load())) }
 	w := newWorld(t, func(cfg *broker.Config, _ *broker.Rules) { cfg.Now = now })
 	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: w.entra.RoundTripper(), Now: now})
 	check(t, err)
 	t.Cleanup(users.Close)
 	w.rules.Users = users
+	return w
+}
+
+// A machine that sleeps has a wall clock that goes on, and a monotonic one that does
+// not: what ends by the one is over, although the other says that it has just begun.
+func TestWhatEndsWhileTheMachineSleeps(t *testing.T) {
+	var slept atomic.Int64
+	w := newSleeper(t, &slept)
 	w.use(t, assistant("      longRunning: {maxAge: 8h}\n"))
 	user := w.userToken(t, func(r *entratest.UserTokenRequest) { r.Lifetime = 10 * time.Minute })
 	issued, err := w.actFor(as(t, 10001), user, userRead)
@@ -308,12 +315,8 @@ func TestWhatEndsWhileTheMachineSleeps(t *testing.T) {
 // So is a session that ends because the machine sleeps while Entra is asked.
 func TestSessionsThatEndInTheExchangeWhileTheMachineSleeps(t *testing.T) {
 	var slept, before atomic.Int64
-	now := func() time.Time { return asleep(time.Duration(slept.Load())) }
-	w := newWorld(t, func(cfg *broker.Config, _ *broker.Rules) { cfg.Now = now })
-	users, err := usertoken.New(usertoken.Config{Authority: authority, Transport: w.entra.RoundTripper(), Now: now})
-	check(t, err)
-	t.Cleanup(users.Close)
-	w.rules.Users = users
+	w := newSleeper(t, &slept)
+	var err error
 	w.rules.Exchange, err = exchange.New(exchange.Config{Authority: authority, Audience: entratest.TokenExchangeAudience, Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
 		slept.Add(before.Load())
 		return w.entra.RoundTripper().RoundTrip(req)
