@@ -91,13 +91,19 @@ func orNothing(names []string) string {
 // maxWarnings bounds what kubectl prints.
 const maxWarnings = 10
 
+func (h *handler) check(raw []byte) (warnings []string, err error) {
+	h.checking.Lock()
+	defer h.checking.Unlock()
+	return checkPolicies(raw)
+}
+
 // admitPolicy decides on one ConfigMap. It has no side effect.
 func (h *handler) admitPolicy(w http.ResponseWriter, r *http.Request) {
 	h.answer(w, r, func(req *request) (response, Outcome) {
 		if (req.Resource != resource{Version: "v1", Resource: "configmaps"}) || req.SubResource != "" || req.Operation != "CREATE" && req.Operation != "UPDATE" {
 			return response{Allowed: true}, Unchanged
 		}
-		warnings, err := checkPolicies(req.Object)
+		warnings, err := h.check(req.Object)
 		if err != nil {
 			h.cfg.Log.WarnContext(r.Context(), "policy refused", "namespace", req.Namespace, "config_map", req.Name, "uid", req.UID)
 			return deny(http.StatusForbidden, "Forbidden", err), Denied

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"sync"
 )
 
 // Outcome is how one admission ended, from a closed set.
@@ -44,13 +45,16 @@ func NewHandler(cfg HandlerConfig) (http.Handler, error) {
 	if cfg.Injector == nil || cfg.Log == nil || cfg.Observe == nil {
 		return nil, errors.New("the webhook needs an injector, a log and an observer")
 	}
-	mux, h := http.NewServeMux(), &handler{cfg}
+	mux, h := http.NewServeMux(), &handler{cfg: cfg}
 	mux.Handle("POST "+Path, h)
 	mux.HandleFunc("POST "+PolicyPath, h.admitPolicy)
 	return mux, nil
 }
 
-type handler struct{ cfg HandlerConfig }
+type handler struct {
+	cfg      HandlerConfig
+	checking sync.Mutex // lets one policy be parsed at a time, which takes some memory
+}
 
 // The parts of admission.k8s.io/v1 that are used.
 type (

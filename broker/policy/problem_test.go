@@ -113,8 +113,8 @@ func TestUnreadableFiles(t *testing.T) {
 		{"next line", head + "# a\u0085agents: {}", ":5:4: the file has a line break that editors do not show (U+0085)"},
 		{"bidirectional override", head + "# \u202e", ":5:3: the file has a character that reverses the text around it (U+202E)"},
 		{"more than 1 MiB", head + strings.Repeat("#\n", 1<<19), "the limit is 1048576"},
-		{"flow bomb", strings.Repeat("[", 1<<19), "not YAML: exceeded max depth"},
-		{"mapping bomb", strings.Repeat("{a: ", 1<<17), "not YAML: exceeded max depth"},
+		{"flow bomb", strings.Repeat("[", 1<<17), "not YAML: exceeded max depth"},
+		{"mapping bomb", strings.Repeat("{a: ", 1<<16), "not YAML: exceeded max depth"},
 		{"deep, and closed", "agents: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000), "agents: want a mapping, got a list"},
 		{"alias bomb", "a: &a [x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nagents: *c\n", ":4:9: agents: YAML anchors and aliases are refused"},
 	} {
@@ -145,11 +145,30 @@ credfree.yaml:3:8: cloud: there is no cloud "publik"
 // TestManyProblems: what is wrong with a file stays readable, and small enough for the
 // answer of a webhook, whatever is in the file.
 func TestManyProblems(t *testing.T) {
-	problems, _ := problemsOf(t, []byte(head+"roles: {a: ["+strings.Repeat("x,", 400_000)+"]}\nagents: {a: {identity: app, allow: {roles: [b]}}}\n"))
+	problems, _ := problemsOf(t, []byte(head+"roles: {a: ["+strings.Repeat("x,", 100_000)+"]}\nagents: {a: {identity: app, allow: {roles: [b]}}}\n"))
 	if got := len(problems.Error()); len(problems) != 501 || got > 1<<17 {
 		t.Errorf("got %d problems in %d bytes, want the first 500 and how many more there are", len(problems), got)
 	}
-	if got, want := problems[500].String(), "/etc/credfree/credfree.yaml: 399501 more problems"; got != want {
+	if got, want := problems[500].String(), "/etc/credfree/credfree.yaml: 99501 more problems"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A file of hundreds of thousands of values is not parsed, which would take hundreds of
+// megabytes; one of as many bytes that people can read is.
+func TestFilesThatAreTooDense(t *testing.T) {
+	const size = policy.MaxFileBytes
+	for _, unit := range []string{"[],", "{a: b},", "a,", `"a":"b",`, "- ", "? ", "a: b\n", "- a\n"} {
+		problems, _ := problemsOf(t, []byte("roles: {a: ["+strings.Repeat(unit, (size-20)/len(unit))+"]}\n"))
+		if len(problems) != 1 || !strings.Contains(problems[0].Message, "values; the limit is 150000") {
+			t.Errorf("%q: got %.200v, want one problem with the number of values", unit, problems)
+		}
+	}
+	const scope = "\n    - https://storage.azure.com/user_impersonation # of team storage, by request of J. Doe"
+	problems, _ := problemsOf(t, []byte(head+"roles:\n  a:"+strings.Repeat(scope, (size-len(head)-20)/len(scope))+"\nagents: {}\n"))
+	for _, problem := range problems {
+		if strings.Contains(problem.Message, "limit") {
+			t.Errorf("got %s for a file of long lines", problem)
+		}
 	}
 }

@@ -17,11 +17,29 @@ import (
 // parser busy.
 const MaxFileBytes = 1 << 20
 
+// maxValues is more than a file of that size has that people wrote, and bounds what it
+// takes in memory, which is some 250 bytes a value.
+const maxValues = 150_000
+
+// mostValues is how many values the file can have at most: each but the first stands
+// behind one of these.
+func (r *reader) mostValues() int {
+	n := 1
+	for _, mark := range []string{"\n", ",", "[", "{", ":", "- ", "? "} {
+		n += bytes.Count(r.data, []byte(mark))
+	}
+	return n
+}
+
 // document returns the root of the one YAML document in data, or reports why
 // there is none.
 func (r *reader) document() (root *yaml.Node, ok bool) {
 	if len(r.data) > MaxFileBytes {
 		r.whole(0, 0, fmt.Sprintf("the file is too large: the limit is %d bytes", MaxFileBytes), "split the policy among several brokers")
+		return nil, false
+	}
+	if n := r.mostValues(); n > maxValues {
+		r.whole(0, 0, fmt.Sprintf("the file has room for %d values; the limit is %d", n, maxValues), "split the policy among several brokers")
 		return nil, false
 	}
 	if !r.visible() {
