@@ -21,19 +21,9 @@ const PolicyLabel = prefix + "policy"
 // The keys of a ConfigMap that are checked.
 const ceilingFile = "ceiling.yaml"
 
-// checkPolicyConfigMap checks the policy or the ceiling, or both, in a
-// ConfigMap. The message names everything that is wrong, and may quote names and
-// scopes of the policy.
-func checkPolicyConfigMap(raw []byte) (ok bool, message string) {
-	_, err := checkPolicies(raw)
-	if err != nil {
-		return false, err.Error()
-	}
-	return true, ""
-}
-
-// checkPolicies also returns what is suspicious. What the pod says cannot be
-// known here.
+// checkPolicies checks the policy or the ceiling, or both, in a ConfigMap. The error
+// names everything that is wrong, and may quote names and scopes of the policy; the
+// warnings say what is suspicious. What the pod says cannot be known here.
 func checkPolicies(raw []byte) (warnings []string, err error) {
 	var m struct {
 		Metadata struct {

@@ -48,9 +48,9 @@ func TestCheckPolicyConfigMap(t *testing.T) {
 		"not a ConfigMap":     {[]byte(`[]`), "not a ConfigMap"},
 		"a list of documents": {policyMap(t, map[string]string{"credfree.yaml": goodPolicy + "---\n" + goodPolicy}), "credfree.yaml"},
 	} {
-		ok, message := checkPolicyConfigMap(test.raw)
-		if ok != (test.want == "") || !strings.Contains(message, test.want) || ok && message != "" {
-			t.Errorf("%s: got %t %q, want %q", name, ok, message, test.want)
+		_, err := checkPolicies(test.raw)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %q", name, err, test.want)
 		}
 	}
 }

@@ -37,10 +37,7 @@ func (h *Handler) downstreamAPI(w http.ResponseWriter, r *http.Request, route, a
 	}
 
 	// 3. The call, in the time that call-through has.
-	c.watch, c.in = watchCall(w, r, h.calls.Idle)
-	defer c.watch.stop(r.Body)
-	defer c.end()
-	defer c.broker.While(c.issued, func(why error) { c.watch.end(&revoked{why}) })()
+	defer c.goOn()()
 	answer, err := c.exchange(req.call)
 	if err != nil {
 		h.failSidecar(w, c.issued, c.explain(err), "", http.MethodPost)

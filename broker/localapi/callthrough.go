@@ -110,10 +110,7 @@ func (h *Handler) callThrough(w http.ResponseWriter, r *http.Request) {
 	}
 
 	// 3. From here on the call takes as long as something moves.
-	c.watch, c.in = watchCall(w, r, h.calls.Idle)
-	defer c.watch.stop(r.Body)
-	defer c.end()
-	defer c.broker.While(c.issued, func(why error) { c.watch.end(&revoked{why}) })()
+	defer c.goOn()()
 	if err := c.takeBody(); err != nil {
 		c.fail(err)
 		return
@@ -126,6 +123,19 @@ func (h *Handler) callThrough(w http.ResponseWriter, r *http.Request) {
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { c.fail(err) },
 	}
 	proxy.ServeHTTP(w, c.in)
+}
+
+// goOn lets the call take as long as something moves and the rules allow it. over is
+// for when the answer has been written.
+func (c *call) goOn() (over func()) {
+	body := c.in.Body
+	c.watch, c.in = watchCall(c.w, c.in, c.calls.Idle)
+	stop := c.broker.While(c.issued, func(why error) { c.watch.end(&revoked{why}) })
+	return func() {
+		stop()
+		c.end()
+		c.watch.stop(body)
+	}
 }
 
 // noLog: what goes wrong with a call is in the answer and on its span.

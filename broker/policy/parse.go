@@ -11,8 +11,8 @@ import (
 
 // Parse reads a policy file. name is the file's name: it stands in messages,
 // and relative paths in the file are relative to its folder. The error is a
-// Problems with everything that is wrong, the first 500 of it; only a file that is not YAML at all
-// is not looked at any further.
+// Problems with everything that is wrong, the first 500 of it; only a file that is
+// not YAML at all is not looked at any further.
 func Parse(name string, data []byte) (*Policy, error) {
 	return newReader(name, data).parse()
 }
